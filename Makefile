@@ -1,0 +1,55 @@
+# Two commands: `make demo` runs the whole story, `make test` passes the tests.
+# Each does all its own set-up, in .venv; only Python 3.13, make and git need be there.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check conformance clean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+NODE = $(PY) -c "from sandbox.azurite import node; print(node())"
+
+help: ## what there is to do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.ready ## install everything into .venv (quick the second time)
+
+$(VENV)/bin/python:
+	@found=; \
+	for p in python3.13 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.13*/bin/python3.13 python3; do \
+	  if "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null; then found=$$p; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "Python 3.13 is needed, on PATH or under pyenv; none was found." >&2; exit 1; \
+	fi; \
+	"$$found" -m venv $(VENV)
+
+$(VENV)/.python: $(VENV)/bin/python requirements.txt requirements-dev.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.ready: $(VENV)/.python sandbox/azurite/package-lock.json
+	@rm -rf $(VENV)/azurite && mkdir -p $(VENV)/azurite
+	@cp sandbox/azurite/package.json sandbox/azurite/package-lock.json sandbox/azurite/.npmrc $(VENV)/azurite/
+	@node=$$($(NODE)) && cd $(VENV)/azurite && PATH="$$(dirname $$node):/usr/bin:/bin" \
+	  "$$node" "$$(dirname $$node)/../lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --silent
+	@touch $@
+
+demo: setup ## play the story: alert, block, proof, lift
+	$(PY) -m sandbox.demo
+
+test: setup ## run all tests
+	$(PY) -m pytest
+
+check: setup ## lint, types, import contracts, Bicep
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+	@if [ -f ../shared/tools/bicepcheck/bicepcheck.py ]; then \
+	  $(PY) ../shared/tools/bicepcheck/bicepcheck.py --strict infra/*.bicep infra/modules/*.bicep; \
+	else echo "bicepcheck is not here: Bicep is not checked"; fi
+
+conformance: setup ## compare the sandbox with recorded Azure traffic, in detail
+	$(PY) -m tests.conformance
+
+clean: ## remove what was installed and built
+	rm -rf $(VENV) build

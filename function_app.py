@@ -1,0 +1,122 @@
+"""The triggers, and nothing else: each hands its input to the app and returns its answer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import azure.functions as func
+
+from remediation.api import Request
+from remediation.app import app as responder_app
+from remediation.commit_queue import nsg_of
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+
+
+@app.event_grid_trigger(arg_name="event")
+def on_alert(event: func.EventGridEvent) -> None:
+    """A Defender alert, as a CloudEvent or in Event Grid's own schema."""
+    at: datetime | None = getattr(event, "event_time", None) or getattr(event, "time", None)
+    responder_app().responder.on_event(event.get_json(), event_id=event.id, event_time=at)
+
+
+@app.timer_trigger(arg_name="timer", schedule="%SWEEP_SCHEDULE%", use_monitor=True)
+def sweep(timer: func.TimerRequest) -> None:
+    """Lift what is due, finish what is unfinished."""
+    responder = responder_app().responder
+    responder.sweep(responder.sweep_budget())
+
+
+@app.queue_trigger(
+    arg_name="message", queue_name="%COMMIT_QUEUE%", connection="AzureWebJobsStorage"
+)
+def commit(message: func.QueueMessage) -> None:
+    """An NSG with work left over."""
+    responder = responder_app().responder
+    responder.commit_nsg(nsg_of(message.get_body().decode()), responder.budget())
+
+
+def _serve(route: str, req: func.HttpRequest) -> func.HttpResponse:
+    reply = responder_app().api.serve(
+        route,
+        Request(
+            url=req.url,
+            body=req.get_body(),
+            query=dict(req.params),
+            params=dict(req.route_params),
+            headers={k.lower(): v for k, v in req.headers.items()},
+        ),
+    )
+    return func.HttpResponse(reply.text, status_code=reply.status, mimetype="application/json")
+
+
+@app.route(route="replay", methods=["POST"])
+def replay(req: func.HttpRequest) -> func.HttpResponse:
+    """Replay an alert, or show what it would do."""
+    return _serve("replay", req)
+
+
+@app.route(route="blocks", methods=["GET"])
+def blocks(req: func.HttpRequest) -> func.HttpResponse:
+    """List blocks."""
+    return _serve("blocks", req)
+
+
+@app.route(route="blocks/revoke", methods=["POST"])
+def revoke(req: func.HttpRequest) -> func.HttpResponse:
+    """Lift blocks now, and hold."""
+    return _serve("revoke", req)
+
+
+@app.route(route="blocks/extend", methods=["POST"])
+def extend(req: func.HttpRequest) -> func.HttpResponse:
+    """Let a block live longer."""
+    return _serve("extend", req)
+
+
+@app.route(route="approvals", methods=["GET"])
+def approvals(req: func.HttpRequest) -> func.HttpResponse:
+    """List questions."""
+    return _serve("approvals", req)
+
+
+@app.route(route="approvals/{id}", methods=["POST"])
+def approve(req: func.HttpRequest) -> func.HttpResponse:
+    """Answer a question."""
+    return _serve("approve", req)
+
+
+@app.route(route="pause", methods=["POST"])
+def pause(req: func.HttpRequest) -> func.HttpResponse:
+    """Stop acting."""
+    return _serve("pause", req)
+
+
+@app.route(route="resume", methods=["POST"])
+def resume(req: func.HttpRequest) -> func.HttpResponse:
+    """Act again."""
+    return _serve("resume", req)
+
+
+@app.route(route="protected", methods=["GET"])
+def protected(req: func.HttpRequest) -> func.HttpResponse:
+    """The protected list."""
+    return _serve("protected", req)
+
+
+@app.route(route="protected", methods=["PUT"])
+def protect(req: func.HttpRequest) -> func.HttpResponse:
+    """Replace the protected list."""
+    return _serve("protect", req)
+
+
+@app.route(route="alerts/{id}", methods=["GET"])
+def alert(req: func.HttpRequest) -> func.HttpResponse:
+    """An alert: normal form, plan, timeline."""
+    return _serve("alert", req)
+
+
+@app.route(route="health", methods=["GET"])
+def health(req: func.HttpRequest) -> func.HttpResponse:
+    """What is reachable."""
+    return _serve("health", req)

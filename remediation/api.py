@@ -1,0 +1,387 @@
+"""The operators' HTTP API: requests checked, callers known, errors turned into clear answers.
+
+Described by `docs/openapi.json`; a test holds the two together. Bad input is 400 with the field
+and the reason, an unknown id 404, a lost race 409, a caller without the role 403.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from remediation.alerts import read
+from remediation.errors import (
+    Conflict,
+    Invalid,
+    MalformedAlert,
+    NotFound,
+    PermanentError,
+    RemediationError,
+    TemporaryError,
+)
+from remediation.model import BlockState
+from remediation.operators import Caller, Operator
+from remediation.responder import Responder
+from remediation.settings import Settings, is_loopback
+
+_log = logging.getLogger(__name__)
+
+READ, OPERATE, APPROVE = "Read", "Operate", "Approve"
+ALL_ROLES = frozenset({READ, OPERATE, APPROVE})
+MAX_REPLAY = 50
+MAX_PROTECTED = 1000
+MAX_HOLD_HOURS = 24 * 31
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a route needs of an HTTP request. Header names are lower-cased."""
+
+    url: str
+    body: bytes = b""
+    query: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Status and JSON body."""
+
+    status: int
+    body: Any
+
+    @property
+    def text(self) -> str:
+        """The body as JSON text."""
+        return json.dumps(self.body, default=str)
+
+
+class BadRequest(Exception):
+    """Input that is wrong: which field, and why."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class Refused(Exception):
+    """The caller is not known, or lacks the role."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Api:
+    """One method per route; `serve` wraps each with the caller's check and the errors."""
+
+    def __init__(self, responder: Responder, operator: Operator, settings: Settings) -> None:
+        self._r = responder
+        self._operator = operator
+        self._settings = settings
+
+    def serve(self, route: str, request: Request) -> Reply:
+        """Run one route."""
+        handler, role = self._routes()[route]
+        try:
+            caller = self.caller(request)
+            if not caller.may(role):
+                raise Refused(403, f"{caller.name} lacks the role {role}")
+            return handler(request, caller)
+        except BadRequest as error:
+            return Reply(400, {"error": "bad request", "field": error.field, "reason": error.reason})
+        except MalformedAlert as error:
+            return Reply(400, {"error": "malformed alert", "field": error.field,
+                               "reason": error.reason})
+        except Refused as error:
+            return Reply(error.status, {"error": str(error)})
+        except NotFound as error:
+            return Reply(404, {"error": str(error)})
+        except Conflict as error:
+            return Reply(409, {"error": str(error)})
+        except Invalid as error:
+            return Reply(400, {"error": "bad request", "field": str(error).partition(":")[0],
+                               "reason": str(error)})
+        except TemporaryError as error:
+            _log.warning("%s: %s", route, error)
+            return Reply(503, {"error": "not now, try again", "reason": type(error).__name__})
+        except PermanentError as error:
+            _log.warning("%s: %s", route, error)
+            return Reply(502, {"error": "Azure refuses", "reason": type(error).__name__,
+                               "code": error.code})
+
+    def _routes(self) -> Mapping[str, tuple[Callable[[Request, Caller], Reply], str]]:
+        return {
+            "replay": (self.replay, READ),
+            "blocks": (self.blocks, READ),
+            "revoke": (self.revoke, OPERATE),
+            "extend": (self.extend, OPERATE),
+            "approvals": (self.approvals, READ),
+            "approve": (self.approve, APPROVE),
+            "pause": (self.pause, OPERATE),
+            "resume": (self.resume, OPERATE),
+            "protected": (self.protected, READ),
+            "protect": (self.protect, OPERATE),
+            "alert": (self.alert, READ),
+            "health": (self.health, READ),
+        }
+
+    # --- who asks ---
+
+    def caller(self, request: Request) -> Caller:
+        """The principal where App Service authentication is on (and nowhere else is its header
+        believed); else whoever has a key: unidentified, and may not approve, but on loopback."""
+        if self._settings.auth_on:
+            return _principal(request.headers.get("x-ms-client-principal", ""))
+        if self._settings.local and is_loopback(request.url):
+            return Caller("local operator", ALL_ROLES, identified=True)
+        return Caller("unidentified (function key)", frozenset({READ, OPERATE}), identified=False)
+
+    # --- routes ---
+
+    def replay(self, request: Request, caller: Caller) -> Reply:
+        """POST /api/replay"""
+        dry = _flag(request.query, "dryRun")
+        override = _flag(request.query, "override")
+        if not dry and not caller.may(OPERATE):
+            raise Refused(403, f"{caller.name} lacks the role {OPERATE}")
+        if override and not caller.may(APPROVE):
+            raise Refused(403, f"override: {caller.name} lacks the role {APPROVE}")
+        deadline = self._r.budget()
+        raws = read(_text(request.body))
+        if len(raws) == 1 and isinstance(raws[0], dict) and set(raws[0]) == {"alertId"}:
+            alert_id = raws[0]["alertId"]
+            if not isinstance(alert_id, str) or not alert_id:
+                raise BadRequest("alertId", "must be text")
+            one = self._operator.replay_id(alert_id, caller, deadline, dry_run=dry,
+                                           override=override)
+            return Reply(200, {"results": [one]})
+        if not raws:
+            raise BadRequest("body", "holds no alert")
+        if len(raws) > MAX_REPLAY:
+            raise BadRequest("body", f"holds {len(raws)} alerts; at most {MAX_REPLAY} at a time")
+        return Reply(200, {"results": [
+            self._replay_one(raw, len(raws), caller, deadline, dry, override) for raw in raws
+        ]})
+
+    def _replay_one(
+        self, raw: Any, of: int, caller: Caller, deadline: Any, dry: bool, override: bool
+    ) -> dict[str, Any]:
+        """One of several: its error stands in its place, and the others go on."""
+        try:
+            return self._operator.replay_raw(raw, caller, deadline, dry_run=dry, override=override)
+        except RemediationError as error:
+            if of == 1:
+                raise
+            return {"error": str(error), "kind": type(error).__name__}
+
+    def blocks(self, request: Request, caller: Caller) -> Reply:
+        """GET /api/blocks"""
+        q = request.query
+        state = q.get("state", "")
+        if state and state not in set(BlockState):
+            raise BadRequest("state", f"must be one of {', '.join(BlockState)}")
+        address = _address("address", q["address"]) if q.get("address") else ""
+        size = _number("pageSize", q.get("pageSize", "100"), 1, 1000)
+        token = _unwrap_token(q.get("pageToken", ""))
+        found, following = self._r.ledger.blocks.page(
+            state=state, address=address, nsg_id=q.get("nsg", "").lower(), size=size, token=token
+        )
+        return Reply(200, {"blocks": [b.to_json() for b in found],
+                           "nextPageToken": _wrap_token(following)})
+
+    def revoke(self, request: Request, caller: Caller) -> Reply:
+        """POST /api/blocks/revoke"""
+        body = _body(request, {"address", "blockId", "reason", "holdHours"})
+        address = _address("address", body["address"]) if "address" in body else ""
+        block_id = _word(body, "blockId") if "blockId" in body else ""
+        if bool(address) == bool(block_id):
+            raise BadRequest("address", "give either address or blockId")
+        hold = self._r.policy.guardrails.hold
+        if "holdHours" in body:
+            hold = timedelta(hours=_number("holdHours", body["holdHours"], 0, MAX_HOLD_HOURS))
+        return Reply(200, self._operator.revoke(
+            caller, self._r.budget(), address=address, block_id=block_id,
+            reason=_reason(body), hold=hold,
+        ))
+
+    def extend(self, request: Request, caller: Caller) -> Reply:
+        """POST /api/blocks/extend"""
+        body = _body(request, {"blockId", "hours", "reason"})
+        hours = _number("hours", body.get("hours", 24), 1, 24 * 7)
+        return Reply(200, self._operator.extend(
+            caller, block_id=_word(body, "blockId"), by=timedelta(hours=hours),
+            reason=_reason(body),
+        ))
+
+    def approvals(self, request: Request, caller: Caller) -> Reply:
+        """GET /api/approvals"""
+        wanted = request.query.get("state", "open")
+        states = ("open", "approved", "rejected", "expired", "all")
+        if wanted not in states:
+            raise BadRequest("state", f"must be one of {', '.join(states)}")
+        found = [a.to_json() for a in self._r.ledger.control.approvals()
+                 if wanted in ("all", a.state)]
+        return Reply(200, {"approvals": found})
+
+    def approve(self, request: Request, caller: Caller) -> Reply:
+        """POST /api/approvals/{id}"""
+        body = _body(request, {"decision", "reason"})
+        decision = body.get("decision")
+        if decision not in ("approve", "reject"):
+            raise BadRequest("decision", "must be approve or reject")
+        return Reply(200, self._operator.decide(
+            request.params.get("id", ""), caller, self._r.budget(),
+            approve=decision == "approve", reason=_reason(body),
+        ))
+
+    def pause(self, request: Request, caller: Caller) -> Reply:
+        """POST /api/pause"""
+        body = _body(request, {"reason", "lift"})
+        lift = body.get("lift", "due")
+        if lift not in ("due", "none", "all"):
+            raise BadRequest("lift", "must be due, none or all")
+        return Reply(200, self._operator.pause(caller, self._r.budget(), reason=_reason(body),
+                                               lift=lift))
+
+    def resume(self, request: Request, caller: Caller) -> Reply:
+        """POST /api/resume"""
+        return Reply(200, self._operator.resume(caller, reason=_reason(_body(request, {"reason"}))))
+
+    def protected(self, request: Request, caller: Caller) -> Reply:
+        """GET /api/protected"""
+        return Reply(200, {"protected": self._operator.protected()})
+
+    def protect(self, request: Request, caller: Caller) -> Reply:
+        """PUT /api/protected"""
+        given = _body(request, {"protected"}).get("protected")
+        if not isinstance(given, list) or len(given) > MAX_PROTECTED:
+            raise BadRequest("protected", f"must be a list of at most {MAX_PROTECTED} entries")
+        entries = {}
+        for n, one in enumerate(given):
+            where = f"protected[{n}]"
+            if not isinstance(one, dict) or set(one) - {"prefix", "reason", "by", "at"}:
+                raise BadRequest(where, "must be an object with prefix and reason")
+            entries[_prefix(f"{where}.prefix", one.get("prefix"))] = _reason(one, where + ".")
+        return Reply(200, {"protected": self._operator.protect(caller, list(entries.items()))})
+
+    def alert(self, request: Request, caller: Caller) -> Reply:
+        """GET /api/alerts/{id}"""
+        return Reply(200, self._operator.timeline(request.params.get("id", "")))
+
+    def health(self, request: Request, caller: Caller) -> Reply:
+        """GET /api/health"""
+        found = self._operator.health(self._r.budget())
+        return Reply(200 if found["ok"] else 503, found)
+
+
+# --- reading input -------------------------------------------------------------------------------
+
+
+def _principal(header: str) -> Caller:
+    """App Service's principal header: base64 of JSON with claims."""
+    try:
+        claims = json.loads(base64.b64decode(header, validate=True))["claims"]
+        pairs = [(str(c["typ"]), str(c["val"])) for c in claims]
+    except (binascii.Error, ValueError, KeyError, TypeError):
+        raise Refused(401, "not signed in") from None
+    roles = frozenset(v for t, v in pairs if t in ("roles", "role") or t.endswith("/role"))
+    named = dict(reversed(pairs))
+    name = next(
+        (named[k] for k in ("preferred_username", "upn", "name", "appid", "oid") if k in named), ""
+    )
+    if not name:
+        raise Refused(401, "not signed in")
+    return Caller(name, roles & ALL_ROLES, identified=True)
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise BadRequest("body", "is not UTF-8") from None
+
+
+def _body(request: Request, allowed: set[str]) -> dict[str, Any]:
+    try:
+        body = json.loads(_text(request.body) or "{}")
+    except (ValueError, RecursionError):
+        raise BadRequest("body", "is not JSON") from None
+    if not isinstance(body, dict):
+        raise BadRequest("body", "must be an object")
+    for extra in sorted(set(body) - allowed):
+        raise BadRequest(extra, f"is no field here (there are {', '.join(sorted(allowed))})")
+    return body
+
+
+def _flag(query: Mapping[str, str], name: str) -> bool:
+    text = query.get(name, "").lower()
+    if text not in ("", "true", "false", "1", "0"):
+        raise BadRequest(name, "must be true or false")
+    return text in ("true", "1")
+
+
+def _number(name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise BadRequest(name, f"must be a whole number from {low} to {high}")
+    return value
+
+
+def _word(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value or len(value) > 200:
+        raise BadRequest(name, "must be text of 1-200 characters")
+    return value
+
+
+def _reason(body: Mapping[str, Any], where: str = "") -> str:
+    value = body.get("reason")
+    if not isinstance(value, str) or not value.strip() or len(value) > 500:
+        raise BadRequest(f"{where}reason", "must say why, in 1-500 characters")
+    return value.strip()
+
+
+def _address(name: str, value: Any) -> str:
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise BadRequest(name, "must be one IP address") from None
+
+
+def _prefix(name: str, value: Any) -> str:
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise BadRequest(name, "must be an address or a CIDR without host bits") from None
+
+
+def _wrap_token(token: str) -> str | None:
+    return base64.urlsafe_b64encode(token.encode()).decode() if token else None
+
+
+def _unwrap_token(text: str) -> str:
+    if not text:
+        return ""
+    try:
+        token = base64.urlsafe_b64decode(text.encode()).decode()
+        held = json.loads(token)
+    except (binascii.Error, ValueError):
+        raise BadRequest("pageToken", "is none of ours") from None
+    if not isinstance(held, dict):
+        raise BadRequest("pageToken", "is none of ours")
+    return token

@@ -1,0 +1,72 @@
+"""The activity log: who changed a rule of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from remediation.clock import Deadline
+from remediation.cloud.clients import Clients
+from remediation.model import ResourceId, utc
+
+API = "2015-04-01"
+BACK = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A write or delete of a resource, by a person (with a name) or by a program."""
+
+    operation: str
+    caller: str
+    by_person: bool
+    at: str
+
+
+class ActivityLog:
+    """What we ask of Microsoft.Insights."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    def last_change(
+        self, nsg_id: str, rule: str, now: datetime, deadline: Deadline
+    ) -> Change | None:
+        """The newest write or delete of the rule, or of its NSG as a whole, in the last day."""
+        parts = ResourceId.parse(nsg_id)
+        if parts is None:
+            return None
+        rows = self._clients.arm_pages(
+            parts.subscription,
+            f"/subscriptions/{parts.subscription}/providers/Microsoft.Insights/eventtypes/"
+            "management/values",
+            API, deadline,
+            **{"$filter": f"eventTimestamp ge '{utc(now - BACK)}' and resourceGroupName eq "
+                          f"'{parts.group}'"},
+        )
+        changes = [self._change(r) for r in rows if self._about(r, nsg_id, rule)]
+        return max(changes, key=lambda c: c.at, default=None)
+
+    @staticmethod
+    def _about(row: dict[str, Any], nsg_id: str, rule: str) -> bool:
+        resource = str(row.get("resourceId", "")).lower()
+        operation = _value(row.get("operationName")).lower()
+        return resource in (nsg_id, f"{nsg_id}/securityrules/{rule}") and operation.endswith(
+            ("/write", "/delete")
+        )
+
+    @staticmethod
+    def _change(row: dict[str, Any]) -> Change:
+        caller = str(row.get("caller", ""))
+        claims = row.get("claims") or {}
+        person = "@" in caller or bool(
+            claims.get("http://schemas.xmlsoap.org/ws/2005/05/identity/claims/upn")
+        )
+        return Change(
+            _value(row.get("operationName")), caller, person, str(row.get("eventTimestamp", ""))
+        )
+
+
+def _value(field: Any) -> str:
+    return str(field.get("value", "")) if isinstance(field, dict) else str(field or "")

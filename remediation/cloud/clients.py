@@ -1,0 +1,160 @@
+"""The SDKs' clients, made when first used and kept. One credential for all.
+
+`Clients` is the only place that knows endpoints, scopes and pipelines. ARM is reached through
+azure-mgmt-network's pipeline also for the few resources that it has no operation for.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from remediation.clock import Deadline
+from remediation.cloud.failures import translated
+from remediation.cloud.retry import retrying
+from remediation.settings import Settings
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+    from azure.data.tables import TableServiceClient
+    from azure.mgmt.network import NetworkManagementClient
+    from azure.mgmt.resourcegraph import ResourceGraphClient
+    from azure.storage.queue import QueueClient
+
+_log = logging.getLogger(__name__)
+
+USER_AGENT = "defender-responder/1.0"
+
+
+class Clients:
+    """Lazily made clients; safe to share between threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.RLock()
+        self._made: dict[str, Any] = {}
+
+    def _once(self, key: str, make: Any) -> Any:
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = make()
+            return self._made[key]
+
+    def credential(self) -> TokenCredential:
+        """The managed identity in Azure; what a developer is signed in with elsewhere."""
+        return self._once("credential", self._make_credential)  # type: ignore[no-any-return]  # kept as Any
+
+    def _make_credential(self) -> TokenCredential:
+        from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
+
+        client_id = self._settings.client_id or None
+        if self._settings.managed_identity:
+            return ManagedIdentityCredential(client_id=client_id)
+        return DefaultAzureCredential(exclude_interactive_browser_credential=True)
+
+    def _arm_options(self) -> dict[str, Any]:
+        from azure.core.pipeline.policies import RetryPolicy
+
+        return {
+            "base_url": self._settings.arm_endpoint,
+            "credential_scopes": [self._settings.token_scope],
+            "retry_policy": RetryPolicy.no_retries(),
+            "user_agent": USER_AGENT,
+            "connection_timeout": 5,
+            "read_timeout": 10,
+        }
+
+    def network(self, subscription: str) -> NetworkManagementClient:
+        """azure-mgmt-network for one subscription."""
+
+        def make() -> NetworkManagementClient:
+            from azure.mgmt.network import NetworkManagementClient
+
+            return NetworkManagementClient(self.credential(), subscription, **self._arm_options())
+
+        return self._once(f"network/{subscription}", make)  # type: ignore[no-any-return]  # kept as Any
+
+    def graph(self) -> ResourceGraphClient:
+        """azure-mgmt-resourcegraph."""
+
+        def make() -> ResourceGraphClient:
+            from azure.mgmt.resourcegraph import ResourceGraphClient
+
+            return ResourceGraphClient(self.credential(), **self._arm_options())
+
+        return self._once("graph", make)  # type: ignore[no-any-return]  # kept as Any
+
+    def tables(self) -> TableServiceClient:
+        """azure-data-tables for the ledger's account."""
+
+        def make() -> TableServiceClient:
+            from azure.data.tables import TableServiceClient
+
+            options: dict[str, Any] = {
+                "retry_total": 2, "retry_backoff_factor": 0.2, "connection_timeout": 5,
+                "read_timeout": 10,
+            }
+            s = self._settings
+            if s.storage_connection:
+                return TableServiceClient.from_connection_string(s.storage_connection, **options)
+            return TableServiceClient(
+                endpoint=s.table_endpoint, credential=self.credential(), **options
+            )
+
+        return self._once("tables", make)  # type: ignore[no-any-return]  # kept as Any
+
+    def queue(self, name: str) -> QueueClient:
+        """azure-storage-queue, in the encoding that the Functions host expects."""
+
+        def make() -> QueueClient:
+            from azure.storage.queue import QueueClient, TextBase64EncodePolicy
+
+            s = self._settings
+            policy = TextBase64EncodePolicy()
+            if s.storage_connection:
+                return QueueClient.from_connection_string(
+                    s.storage_connection, name, message_encode_policy=policy
+                )
+            return QueueClient(
+                s.queue_endpoint, name, credential=self.credential(), message_encode_policy=policy
+            )
+
+        return self._once(f"queue/{name}", make)  # type: ignore[no-any-return]  # kept as Any
+
+    def arm_get(
+        self, subscription: str, path: str, api_version: str, deadline: Deadline, **query: str
+    ) -> dict[str, Any]:
+        """GET a resource that azure-mgmt-network has no operation for. `path` starts with `/`."""
+        from azure.core.rest import HttpRequest
+
+        url = self._settings.arm_endpoint + path
+
+        def call() -> dict[str, Any]:
+            with translated(f"GET {path}"):
+                request = HttpRequest("GET", url, params={"api-version": api_version, **query})
+                response = self.network(subscription).send_request(request)
+                response.raise_for_status()
+                body = response.json()
+            return body if isinstance(body, dict) else {"value": body}
+
+        return retrying(call, deadline, what=f"GET {path}")
+
+    def arm_pages(
+        self, subscription: str, path: str, api_version: str, deadline: Deadline, **query: str
+    ) -> list[dict[str, Any]]:
+        """All pages of a list; `nextLink` is followed on the same host only."""
+        from urllib.parse import parse_qsl, urlsplit
+
+        found: list[dict[str, Any]] = []
+        params = {"api-version": api_version, **query}
+        for _ in range(200):
+            version = params.pop("api-version", api_version)
+            page = self.arm_get(subscription, path, version, deadline, **params)
+            found += [v for v in page.get("value") or () if isinstance(v, dict)]
+            link = page.get("nextLink")
+            if not link:
+                break
+            parts = urlsplit(str(link))
+            path, params = parts.path, dict(parse_qsl(parts.query))
+        return found

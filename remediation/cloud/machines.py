@@ -1,0 +1,139 @@
+"""The machines behind a resource id: their NICs, addresses and guards.
+
+Today virtual machines. Resource Graph gives the first view, with public addresses; GETs of the
+machine, its NICs and their subnets are the truth about guards, for the graph lags.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from remediation.clock import Clock, Deadline
+from remediation.cloud.cache import Kept
+from remediation.cloud.clients import Clients
+from remediation.cloud.graph import Graph
+from remediation.cloud.network import Network
+from remediation.errors import NotFound, PermanentError, RemediationError
+from remediation.model import Machine, Nic, ResourceId
+
+_log = logging.getLogger(__name__)
+
+COMPUTE_API = "2024-07-01"
+VIRTUAL_MACHINE = "microsoft.compute/virtualmachines"
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """The machines found, and the resources for which none could be, with the reason."""
+
+    machines: tuple[Machine, ...] = ()
+    untraced: tuple[tuple[str, str], ...] = ()
+
+
+class Machines:
+    """Finds machines; answers are kept for some minutes and shared between alerts."""
+
+    def __init__(
+        self, clients: Clients, graph: Graph, network: Network, clock: Clock, keep_seconds: float
+    ) -> None:
+        self._clients = clients
+        self._graph = graph
+        self._network = network
+        self._kept: Kept[str, Machine] = Kept(clock, keep_seconds)
+        self._subnets: Kept[str, str] = Kept(clock, keep_seconds)
+
+    def trace(self, resource_ids: tuple[str, ...], deadline: Deadline) -> Traced:
+        """Machines behind these resources. Temporary errors are raised: a later try may find all."""
+        machines, untraced = [], []
+        for resource in resource_ids:
+            parts = ResourceId.parse(resource)
+            if parts is None or parts.kind != VIRTUAL_MACHINE:
+                what = parts.kind if parts else "this resource"
+                untraced.append((resource, f"not yet traced: {what} is no virtual machine"))
+                continue
+            key = str(parts)
+            try:
+                machine = self._kept.get(key, lambda p=parts: self._virtual_machine(p, deadline))  # type: ignore[misc]  # bound now
+            except NotFound:
+                untraced.append((resource, "not traced: the machine is not there (any more)"))
+            except PermanentError as error:
+                untraced.append((resource, f"not traced: {error}"))
+            else:
+                machines.append(machine)
+        return Traced(tuple(machines), tuple(untraced))
+
+    def forget(self, machine_id: str) -> None:
+        """The machine's guards turned out to be others: look again next time."""
+        self._kept.forget(machine_id)
+
+    def _virtual_machine(self, vm: ResourceId, deadline: Deadline) -> Machine:
+        seen = self._first_view(str(vm), deadline)
+        body = self._clients.arm_get(
+            vm.subscription,
+            f"/subscriptions/{vm.subscription}/resourceGroups/{vm.group}"
+            f"/providers/Microsoft.Compute/virtualMachines/{vm.name}",
+            COMPUTE_API, deadline, **{"$expand": "instanceView"},
+        )
+        properties = body.get("properties") or {}
+        profile = properties.get("networkProfile") or {}
+        ids = [str(n["id"]).lower() for n in profile.get("networkInterfaces") or () if n.get("id")]
+        nics = tuple(self._nic(one, seen, deadline) for one in ids)
+        return Machine(
+            id=str(vm), nics=nics, power=_power(properties), location=str(body.get("location", ""))
+        )
+
+    def _first_view(self, vm_id: str, deadline: Deadline) -> Mapping[str, str]:
+        """Public addresses by the id of their resource, from the graph; it may know none yet."""
+        try:
+            rows = self._graph.rows("machine_nics", deadline, ids=[vm_id])
+        except RemediationError as error:
+            _log.warning("graph does not answer for %s, going on with GETs: %s", vm_id, error)
+            return {}
+        return {
+            str(r["publicIpId"]): str(r["publicIp"])
+            for r in rows
+            if r.get("publicIpId") and r.get("publicIp")
+        }
+
+    def _nic(self, nic_id: str, seen: Mapping[str, str], deadline: Deadline) -> Nic:
+        properties = self._network.read_nic(nic_id, deadline).get("properties") or {}
+        private, public, subnet = [], [], ""
+        for config in properties.get("ipConfigurations") or ():
+            inner = config.get("properties") or {}
+            if inner.get("privateIPAddress"):
+                private.append(str(inner["privateIPAddress"]))
+            subnet = subnet or _id_of(inner.get("subnet"))
+            public_id = _id_of(inner.get("publicIPAddress"))
+            if public_id:
+                address = seen.get(public_id) or self._network.read_public_address(
+                    public_id, deadline
+                )
+                public += [address] if address else []
+        return Nic(
+            id=nic_id,
+            subnet_id=subnet,
+            private_addresses=tuple(private),
+            public_addresses=tuple(public),
+            nic_nsg=_id_of(properties.get("networkSecurityGroup")),
+            subnet_nsg=self._subnet_guard(subnet, deadline) if subnet else "",
+        )
+
+    def _subnet_guard(self, subnet_id: str, deadline: Deadline) -> str:
+        def read() -> str:
+            body = self._network.read_subnet(subnet_id, deadline)
+            return _id_of((body.get("properties") or {}).get("networkSecurityGroup"))
+
+        return self._subnets.get(subnet_id, read)
+
+
+def _id_of(reference: Any) -> str:
+    return str(reference.get("id") or "").lower() if isinstance(reference, Mapping) else ""
+
+
+def _power(properties: Mapping[str, Any]) -> str:
+    view = properties.get("instanceView") or {}
+    codes = [str(s.get("code", "")) for s in view.get("statuses") or ()]
+    return next((c for c in codes if c.lower().startswith("powerstate/")), "")

@@ -1,0 +1,189 @@
+"""NSGs, their rules, NICs and subnets, through azure-mgmt-network.
+
+One call is one request; `retrying` alone tries again. Waiting for an operation is bounded by the
+caller's deadline: what is not done by then raises `Unfinished` with the operation's URL.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from remediation.clock import Deadline
+from remediation.cloud.clients import Clients
+from remediation.cloud.failures import kind_of, translated
+from remediation.cloud.retry import retrying
+from remediation.errors import NotFound, TemporaryError, Unfinished
+from remediation.model import ResourceId
+from remediation.nsg import Nsg, Rule, nsg_from_arm, rule_to_arm
+
+if TYPE_CHECKING:
+    from azure.mgmt.network import NetworkManagementClient
+
+_log = logging.getLogger(__name__)
+
+DONE = ("Succeeded", "Failed", "Canceled")
+
+
+class StillRunning(Unfinished):
+    """Our operation was accepted and goes on; `operation` is its URL, '' if Azure gave none."""
+
+    def __init__(self, message: str, operation: str) -> None:
+        super().__init__(message)
+        self.operation = operation
+
+
+class Network:
+    """What we ask of Microsoft.Network."""
+
+    def __init__(self, clients: Clients, arm_endpoint: str, poll_seconds: float) -> None:
+        self._clients = clients
+        self._arm = arm_endpoint
+        self._poll = poll_seconds
+
+    def _client(self, resource_id: str) -> tuple[NetworkManagementClient, ResourceId]:
+        parts = ResourceId.parse(resource_id)
+        if parts is None:
+            raise NotFound(f"{resource_id} is no resource id")
+        return self._clients.network(parts.subscription), parts
+
+    def read_nsg(self, nsg_id: str, deadline: Deadline) -> Nsg:
+        """GET the NSG with its rules and what it is attached to."""
+        client, nsg = self._client(nsg_id)
+
+        def call() -> Nsg:
+            with translated(f"read NSG {nsg.name}"):
+                body = client.network_security_groups.get(nsg.group, nsg.name).as_dict()
+            return nsg_from_arm(body)
+
+        return retrying(call, deadline, what=f"read NSG {nsg.name}")
+
+    def put_rule(self, nsg_id: str, rule: Rule, deadline: Deadline) -> None:
+        """PUT one rule of ours and wait until it is settled, or raise StillRunning."""
+        client, nsg = self._client(nsg_id)
+        body: Any = rule_to_arm(rule)
+
+        def begin(hook: Callable[[Any], None]) -> Any:
+            return client.security_rules.begin_create_or_update(
+                nsg.group, nsg.name, rule.name, body,
+                polling_interval=self._poll, raw_response_hook=hook,
+            )
+
+        self._write(f"PUT rule {nsg.name}/{rule.name}", begin, deadline)
+
+    def delete_rule(self, nsg_id: str, name: str, deadline: Deadline) -> None:
+        """DELETE one rule of ours and wait until it is gone, or raise StillRunning."""
+        client, nsg = self._client(nsg_id)
+
+        def begin(hook: Callable[[Any], None]) -> Any:
+            return client.security_rules.begin_delete(
+                nsg.group, nsg.name, name,
+                polling_interval=self._poll, raw_response_hook=hook,
+            )
+
+        self._write(f"DELETE rule {nsg.name}/{name}", begin, deadline)
+
+    def _write(
+        self, what: str, begin: Callable[[Callable[[Any], None]], Any], deadline: Deadline
+    ) -> None:
+        operation = ""
+
+        def remember(response: Any) -> None:
+            nonlocal operation
+            headers = response.http_response.headers
+            operation = operation or headers.get("Azure-AsyncOperation", "")
+
+        def call() -> None:
+            started = time.perf_counter()
+            with translated(what):
+                poller = begin(remember)
+                poller.wait(timeout=max(0.05, deadline.left()))
+            if not poller.done():
+                raise StillRunning(f"{what}: accepted, still running", operation)
+            _log.info("arm %s done in %.2f s", what, time.perf_counter() - started)
+
+        retrying(call, deadline, what=what)
+
+    def wait_for(self, subscription: str, operation: str, deadline: Deadline) -> None:
+        """Wait for an operation that an earlier holder left running.
+
+        Raises what the operation failed with; StillRunning at the deadline. An operation that
+        Azure no longer knows is over: the rules, read next, tell how it ended.
+        """
+        parts = urlsplit(operation)
+        if f"{parts.scheme}://{parts.netloc}" != self._arm:
+            return  # not an address we would ever send a token to
+        query = dict(parse_qsl(parts.query))
+        version = query.pop("api-version", "2024-05-01")
+        while True:
+            try:
+                body = self._clients.arm_get(subscription, parts.path, version, deadline, **query)
+            except NotFound:
+                return
+            status = str(body.get("status", ""))
+            if status in DONE:
+                break
+            if deadline.left() <= self._poll:
+                raise StillRunning(f"operation {parts.path}: still {status}", operation)
+            deadline.clock.sleep(self._poll)
+        error = body.get("error") or {}
+        if status != "Succeeded":
+            code = str(error.get("code", ""))
+            kind = kind_of(200, code)
+            message = f"operation ended {status}: {code}: {error.get('message', '')}"
+            if issubclass(kind, TemporaryError):
+                _log.info("%s", message)  # the rules will be written again
+            else:
+                raise kind(message, code=code)
+
+    def read_nic(self, nic_id: str, deadline: Deadline) -> dict[str, Any]:
+        """GET a network interface, ARM's JSON."""
+        client, nic = self._client(nic_id)
+
+        def call() -> dict[str, Any]:
+            with translated(f"read NIC {nic.name}"):
+                return dict(client.network_interfaces.get(nic.group, nic.name).as_dict())
+
+        return retrying(call, deadline, what=f"read NIC {nic.name}")
+
+    def read_subnet(self, subnet_id: str, deadline: Deadline) -> dict[str, Any]:
+        """GET a subnet, ARM's JSON."""
+        vnet_id, _, name = subnet_id.partition("/subnets/")
+        client, vnet = self._client(vnet_id)
+
+        def call() -> dict[str, Any]:
+            with translated(f"read subnet {vnet.name}/{name}"):
+                return dict(client.subnets.get(vnet.group, vnet.name, name).as_dict())
+
+        return retrying(call, deadline, what=f"read subnet {vnet.name}/{name}")
+
+    def read_public_address(self, address_id: str, deadline: Deadline) -> str:
+        """GET a public IP resource → its address, '' if none is allocated."""
+        client, pip = self._client(address_id)
+
+        def call() -> str:
+            with translated(f"read public IP {pip.name}"):
+                body = client.public_ip_addresses.get(pip.group, pip.name).as_dict()
+            return str((body.get("properties") or {}).get("ipAddress") or "")
+
+        return retrying(call, deadline, what=f"read public IP {pip.name}")
+
+    def ping(self, deadline: Deadline) -> None:
+        """Does ARM answer us with our token? Lists the subscriptions we see."""
+        self._clients.arm_get("", "/subscriptions", "2022-12-01", deadline)
+
+    def service_tags(self, subscription: str, location: str, deadline: Deadline) -> dict[str, list[str]]:
+        """Microsoft's service tags and their prefixes, as published to this subscription."""
+
+        def call() -> dict[str, list[str]]:
+            with translated("list service tags"):
+                body = self._clients.network(subscription).service_tags.list(location).as_dict()
+            return {
+                str(v.get("name")): list((v.get("properties") or {}).get("addressPrefixes") or ())
+                for v in body.get("values") or ()
+            }
+
+        return retrying(call, deadline, what="list service tags")

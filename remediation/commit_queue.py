@@ -1,0 +1,48 @@
+"""The commit queue: one message per NSG with work left over; its trigger takes over at once."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from remediation.cloud.clients import Clients
+from remediation.cloud.failures import translated
+from remediation.errors import Invalid, NotFound, RemediationError
+
+_log = logging.getLogger(__name__)
+
+
+class CommitQueue:
+    """Sends. That a message is lost does no harm: the hint in the work table remains."""
+
+    def __init__(self, clients: Clients, name: str) -> None:
+        self._clients = clients
+        self._name = name
+
+    def send(self, nsg_id: str) -> None:
+        """Ask for a commit of this NSG soon."""
+        message = json.dumps({"nsg": nsg_id})
+        try:
+            try:
+                self._send(message)
+            except NotFound:
+                with translated("create queue"):
+                    self._clients.queue(self._name).create_queue()
+                self._send(message)
+        except RemediationError as error:
+            _log.warning("no message for %s, the sweep will see to it: %s", nsg_id, error)
+
+    def _send(self, message: str) -> None:
+        with translated("send to queue"):
+            self._clients.queue(self._name).send_message(message)
+
+
+def nsg_of(message: str) -> str:
+    """The NSG a message is about. Raises Invalid."""
+    try:
+        nsg_id = json.loads(message)["nsg"]
+    except (ValueError, KeyError, TypeError):
+        raise Invalid("a message of the commit queue without an nsg") from None
+    if not isinstance(nsg_id, str):
+        raise Invalid("a message of the commit queue without an nsg")
+    return nsg_id

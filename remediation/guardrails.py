@@ -1,0 +1,164 @@
+"""Which addresses are never blocked, and which only after a person has said so. Fails closed.
+
+Pure: `Surroundings` is what is known of the estate and of people's wishes at the moment. Applied
+in the plan, and again in the commit to every address about to be written.
+"""
+
+from __future__ import annotations
+
+import bisect
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from remediation.model import Direction, utc
+from remediation.nsg import Network, Nsg, Rule, network
+from remediation.policy import Guardrails
+
+PLATFORM: Mapping[str, str] = {
+    "168.63.129.16": "Azure's own address: blocking it breaks load balancer probes and the guest agent",
+    "169.254.169.254": "Azure's instance metadata address",
+}
+"""Built in, so that no policy file can leave them out."""
+
+
+class PrefixSet:
+    """Many prefixes, asked often: does one of them hold this address? Log time, no widening."""
+
+    def __init__(self, prefixes: Iterable[Network] = ()) -> None:
+        spans: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
+        for one in prefixes:
+            spans[one.version].append((int(one.network_address), int(one.broadcast_address)))
+        self._starts: dict[int, list[int]] = {}
+        self._ends: dict[int, list[int]] = {}
+        for version, found in spans.items():
+            merged: list[list[int]] = []
+            for start, end in sorted(found):
+                if merged and start <= merged[-1][1] + 1:
+                    merged[-1][1] = max(merged[-1][1], end)
+                else:
+                    merged.append([start, end])
+            self._starts[version] = [m[0] for m in merged]
+            self._ends[version] = [m[1] for m in merged]
+
+    def __contains__(self, address: str) -> bool:
+        one = ipaddress.ip_address(address)
+        at = bisect.bisect_right(self._starts[one.version], int(one)) - 1
+        return at >= 0 and int(one) <= self._ends[one.version][at]
+
+
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """The estate's own public addresses and VNet ranges, and Microsoft's service tags, as last
+    read from Azure. `taken` is None if they never were."""
+
+    taken: datetime | None = None
+    public: frozenset[str] = frozenset()
+    vnets: PrefixSet = field(default_factory=PrefixSet)
+    services: Mapping[str, PrefixSet] = field(default_factory=dict)
+    services_known: bool = True
+
+    def fresh(self, now: datetime, max_age: timedelta) -> bool:
+        """Young enough to be relied upon."""
+        return self.taken is not None and now - self.taken <= max_age
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """An entry of the protected list that operators keep at run time."""
+
+    prefix: str
+    reason: str
+    by: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A person's wish that an address stay unblocked for a while."""
+
+    address: str
+    until: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """All that the guardrails look at besides the policy."""
+
+    estate: Estate = field(default_factory=Estate)
+    protected: tuple[Protected, ...] = ()
+    holds: Mapping[str, Hold] = field(default_factory=dict)
+
+
+def refusal(address: str, rails: Guardrails, around: Surroundings) -> str | None:
+    """Why this address is never blocked; None if it may be."""
+    net = network(address)
+    if net is None:
+        return "not an address"
+    if net.num_addresses > 1:
+        return f"a range of {net.num_addresses} addresses; only single addresses are blocked"
+    one = net.network_address
+    text = str(one)
+    if text in PLATFORM:
+        return PLATFORM[text]
+    for never in rails.never:
+        if one in never:
+            return f"in {never}, a private or special range"
+    if text in around.estate.public:
+        return "one of the estate's own public addresses"
+    if text in around.estate.vnets:
+        return "inside one of the estate's own virtual networks"
+    for kept in (*rails.protected, *(network(p.prefix) for p in around.protected)):
+        if kept is not None and one in kept:
+            return f"on the protected list ({kept})"
+    return None
+
+
+def questions(
+    address: str, rails: Guardrails, around: Surroundings, nsg: Nsg | None, now: datetime
+) -> tuple[str, ...]:
+    """Why a person must be asked before this address is blocked; empty if no one need be."""
+    asks = []
+    one = ipaddress.ip_address(address)
+    for first in rails.ask_first:
+        if one in first:
+            asks.append(f"in {first}, a public resolver or content network that serves many")
+            break
+    for tag, prefixes in around.estate.services.items():
+        if address in prefixes:
+            asks.append(f"in Microsoft's service tag {tag}")
+    hold = around.holds.get(address)
+    if hold is not None and hold.until > now:
+        asks.append(f"{hold.by} revoked a block of it ({hold.reason}); held until {utc(hold.until)}")
+    if not around.estate.fresh(now, rails.estate_max_age):
+        asks.append("the estate's own addresses are not known freshly enough to rule it out")
+    elif not around.estate.services_known:
+        asks.append("Microsoft's service tags cannot be read to rule it out")
+    if nsg is not None:
+        partner = partner_rule(nsg, address, rails.partner_prefix_min)
+        if partner is not None:
+            asks.append(f"allowed by name in rule {partner.name}: a declared partner")
+    return tuple(asks)
+
+
+def partner_rule(nsg: Nsg, address: str, prefix_min: int) -> Rule | None:
+    """An Allow that names the address, itself or in a prefix of at least that length.
+
+    IPv6 prefixes count from four times that length, /64 for /16.
+    """
+    one = ipaddress.ip_address(address)
+    for rule in nsg.rules:
+        if not rule.allow:
+            continue
+        for text in rule.remote:
+            net = network(text)
+            if net is None or net.version != one.version or one not in net:
+                continue
+            if net.prefixlen >= (prefix_min if net.version == 4 else prefix_min * 4):
+                return rule
+    return None
+
+

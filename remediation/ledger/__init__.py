@@ -1,0 +1,38 @@
+"""The ledger in Table Storage: what was seen, decided, done and proven, and what is still due.
+
+| table    | PartitionKey             | RowKey                        | holds                        |
+|----------|--------------------------|-------------------------------|------------------------------|
+| alerts   | alert id                 | `alert|<accusation>`          | normal form, raw, plan, state|
+|          |                          | `a|<time>|<n>`                | one action                   |
+| blocks   | NSG id                   | `<direction>|<address>`       | a live block                 |
+|          | NSG id + `~ended`        | … + `|<claimed at>`           | a block that has ended       |
+| work     | shard                    | `<look at>|<kind>|<id>`       | a hint where to look, when   |
+| leases   | NSG id                   | `lease`, `knock`              | who commits; who waits       |
+| control  | `guard`, `approval`, …   | …                             | people's wishes, counters    |
+
+All changes are conditional on etags. `store` speaks to the service; the others know one subject
+each. Hints are written before the rows they point to and are never the truth.
+"""
+
+from remediation.ledger.alerts import AlertRecord, Alerts
+from remediation.ledger.blocks import Block, Blocks, Claim
+from remediation.ledger.control import Approval, Control
+from remediation.ledger.leases import Lease, Leases
+from remediation.ledger.store import Tables
+from remediation.ledger.work import Hint, Work
+
+__all__ = [
+    "AlertRecord", "Alerts", "Approval", "Block", "Blocks", "Claim", "Control", "Hint", "Lease",
+    "Leases", "Ledger", "Tables", "Work",
+]
+
+
+class Ledger:
+    """All tables of the ledger, by subject."""
+
+    def __init__(self, tables: Tables, lease_seconds: float) -> None:
+        self.alerts = Alerts(tables)
+        self.blocks = Blocks(tables)
+        self.work = Work(tables)
+        self.leases = Leases(tables, lease_seconds)
+        self.control = Control(tables)

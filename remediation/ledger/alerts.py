@@ -1,0 +1,206 @@
+"""The alerts table: every alert body that arrived, what was decided, and every action since.
+
+The key is the alert's id and a hash of what the body accuses. So the same alert delivered again is
+one row, an update with other content is another, and a forged body never takes the place of
+Defender's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from remediation.errors import Conflict
+from remediation.ledger.store import CHUNK, Op, Row, Tables, encode, pack, unpack
+from remediation.model import Alert, Plan, Verdict, from_utc, utc
+
+QUARANTINE = "~quarantine"
+INLINE_RAW = 4 * CHUNK
+
+
+class AlertState(StrEnum):
+    """How far an alert has come."""
+
+    RECEIVED = "received"
+    PLANNED = "planned"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRecord:
+    """One alert body as the ledger holds it."""
+
+    alert_id: str
+    accusation: str
+    state: AlertState
+    values: Mapping[str, Any]
+    etag: str
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What Defender said, None before it was asked."""
+        text = self.values.get("verdict")
+        return Verdict(text) if text else None
+
+    def time(self, name: str) -> datetime | None:
+        """When a hop happened: event, received, verified, planned, claimed."""
+        text = self.values.get(name)
+        return from_utc(text) if text else None
+
+    @property
+    def attempts(self) -> int:
+        """How often it was begun."""
+        return int(self.values.get("attempts", 0))
+
+
+class Alerts:
+    """The alerts table."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._table = tables.table("alerts")
+
+    def get(self, alert_id: str, accusation: str) -> AlertRecord | None:
+        """One body of an alert."""
+        row = self._table.get(encode(alert_id), f"alert|{accusation}")
+        return _record(row) if row else None
+
+    def bodies(self, alert_id: str) -> list[AlertRecord]:
+        """All bodies seen under this id, the confirmed ones first."""
+        rows = self._table.query(
+            "PartitionKey eq @p and RowKey ge 'alert|' and RowKey lt 'alert}'", p=encode(alert_id)
+        )
+        found = [_record(r) for r in rows]
+        return sorted(found, key=lambda r: r.verdict is not Verdict.CONFIRMED)
+
+    def receive(self, alert: Alert, raw: Any, **facts: Any) -> AlertRecord | None:
+        """Record a new body; None if this one is known."""
+        partition, key = encode(alert.alert_id), f"alert|{alert.accusation()}"
+        values: dict[str, Any] = {
+            "alertId": alert.alert_id,
+            "alertType": alert.alert_type,
+            "displayName": alert.display_name[:500],
+            "severity": alert.severity or "",
+            "direction": alert.direction.value,
+            "sample": alert.is_sample,
+            "state": AlertState.RECEIVED.value,
+            "generated": utc(alert.generated) if alert.generated else None,
+            "attempts": 0,
+            **facts,
+        }
+        packed = pack("raw", raw)
+        ops = [Op("insert", partition, key, values)]
+        if sum(map(len, packed.values())) <= INLINE_RAW:
+            values.update(packed)
+        else:
+            ops.append(Op("upsert", partition, f"raw|{alert.accusation()}", packed))
+        try:
+            etag = self._table.transaction(ops)[0]
+        except Conflict:
+            return None
+        return AlertRecord(alert.alert_id, alert.accusation(), AlertState.RECEIVED, values, etag)
+
+    def raw(self, record: AlertRecord) -> Any:
+        """The body as it arrived."""
+        inline = unpack(record.values, "raw")
+        if inline is not None:
+            return inline
+        row = self._table.get(encode(record.alert_id), f"raw|{record.accusation}")
+        return unpack(row.values, "raw") if row else None
+
+    def update(self, record: AlertRecord, **facts: Any) -> AlertRecord:
+        """Change facts of a body as it was read. Conflict if someone else did."""
+        values = {**record.values, **{k: v for k, v in facts.items() if v is not None}}
+        etag = self._table.put(
+            encode(record.alert_id), f"alert|{record.accusation}", values, record.etag
+        )
+        return AlertRecord(
+            record.alert_id, record.accusation, AlertState(values["state"]), values, etag
+        )
+
+    def plan_facts(self, plan: Plan) -> dict[str, Any]:
+        """A plan as facts for `update`."""
+        return {"verdict": plan.verdict.value, "mode": plan.mode.value,
+                **pack("plan", plan_to_json(plan))}
+
+    def plan(self, record: AlertRecord) -> dict[str, Any] | None:
+        """The recorded plan, as JSON data."""
+        held = unpack(record.values, "plan")
+        return held if isinstance(held, dict) else None
+
+    def note(self, alert_id: str, at: datetime, action: str, **facts: Any) -> None:
+        """Record one action of an alert: what, where, before, after, result, by whom."""
+        key = f"a|{utc(at)}|{secrets.token_hex(3)}"
+        self._table.upsert(
+            encode(alert_id), key,
+            {"action": action, "at": utc(at), "facts": json.dumps(facts, default=str)[:30_000]},
+        )
+
+    def actions(self, alert_id: str) -> list[dict[str, Any]]:
+        """All actions of an alert, oldest first."""
+        rows = self._table.query(
+            "PartitionKey eq @p and RowKey ge 'a|' and RowKey lt 'a}'", p=encode(alert_id)
+        )
+        return [
+            {"at": r.text("at"), "action": r.text("action"), **json.loads(r.text("facts") or "{}")}
+            for r in rows
+        ]
+
+    def quarantine(self, raw: Any, reason: str, at: datetime) -> None:
+        """Keep what could not be read, with the reason; the same thing twice is one row."""
+        text = raw if isinstance(raw, str) else json.dumps(raw, sort_keys=True, default=str)
+        key = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:32]
+        self._table.upsert(
+            QUARANTINE, key, {"reason": reason[:1000], "at": utc(at), **pack("raw", text[:900_000])}
+        )
+
+    def quarantined(self) -> Iterator[dict[str, Any]]:
+        """What is in quarantine."""
+        for row in self._table.query("PartitionKey eq @p", p=QUARANTINE):
+            yield {"id": row.key, "reason": row.text("reason"), "at": row.text("at"),
+                   "raw": unpack(row.values, "raw")}
+
+    def known(self, alert_id: str) -> bool:
+        """Has any body of this alert arrived?"""
+        return bool(self.bodies(alert_id))
+
+    def forget(self, before: datetime) -> int:
+        """Delete alerts and actions older than that → how many rows."""
+        count = 0
+        for row in list(self._table.query("received lt @t or at lt @t", t=utc(before))):
+            count += self._table.delete(row.partition, row.key, row.etag)
+        return count
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """A plan as plain data, as it is recorded and shown."""
+    return {
+        "alertId": plan.alert_id,
+        "mode": plan.mode.value,
+        "verdict": plan.verdict.value,
+        "reasons": list(plan.reasons),
+        "notices": list(plan.notices),
+        "blocks": [
+            {
+                "id": b.key.id, "nsg": b.key.nsg_id, "direction": b.key.direction.value,
+                "address": b.key.address, "lifetimeSeconds": int(b.lifetime.total_seconds()),
+                "decisive": b.decisive, "asks": list(b.ask),
+                "machines": sorted({t.machine_id for t in b.targets}),
+            }
+            for b in plan.blocks
+        ],
+        "skipped": [
+            {"address": s.address, "reason": s.reason, "resource": s.resource_id}
+            for s in plan.skipped
+        ],
+    }
+
+
+def _record(row: Row) -> AlertRecord:
+    return AlertRecord(row.text("alertId"), row.key.split("|", 1)[1],
+                       AlertState(row.text("state")), row.values, row.etag)

@@ -1,0 +1,361 @@
+"""The blocks table: one row per live block, moved to the NSG's ended partition at its end.
+
+`merge_claim` is the pure rule of how a report changes a block: it starts, prolongs or waits, and
+never doubles.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from remediation.errors import Conflict
+from remediation.ledger.store import MAX_TRANSACTION, Op, Row, Tables, decode, encode
+from remediation.model import (
+    ENDED_STATES,
+    WANTED_STATES,
+    BlockKey,
+    BlockState,
+    Direction,
+    Target,
+    from_utc,
+    utc,
+)
+
+KEEP_ALERTS = 10
+KEEP_TARGETS = 60
+ENDED = "~ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A block as the ledger holds it. Times are None until they happened."""
+
+    key: BlockKey
+    state: BlockState
+    lifetime: timedelta
+    decisive: bool
+    targets: tuple[Target, ...] = ()
+    alerts: tuple[str, ...] = ()
+    alert_type: str = ""
+    reports: int = 0
+    first_claimed: datetime | None = None
+    claimed: datetime | None = None
+    written: datetime | None = None
+    first_proven: datetime | None = None
+    proven: datetime | None = None
+    expires: datetime | None = None
+    ended: datetime | None = None
+    rule: str = ""
+    priority: int = 0
+    detail: str = ""
+    shadowed_by: str = ""
+    asks: tuple[str, ...] = ()
+    approved_by: str = ""
+    revoked_by: str = ""
+    revoke_reason: str = ""
+    attempts: int = 0
+    retry_at: datetime | None = None
+    etag: str = ""
+
+    @property
+    def wanted(self) -> bool:
+        """Its address belongs in the owned rule."""
+        return self.state in WANTED_STATES
+
+    def due(self, now: datetime) -> bool:
+        """Proven, and its time is up."""
+        return (
+            self.state in (BlockState.ACTIVE, BlockState.SHADOWED)
+            and self.expires is not None
+            and self.expires <= now
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For the API: plain data, times as text."""
+        times = ("first_claimed", "claimed", "written", "first_proven", "proven", "expires", "ended")
+        return {
+            "id": self.key.id,
+            "nsg": self.key.nsg_id,
+            "direction": self.key.direction.value,
+            "address": self.key.address,
+            "state": self.state.value,
+            "lifetimeSeconds": int(self.lifetime.total_seconds()),
+            "decisive": self.decisive,
+            "machines": sorted({t.machine_id for t in self.targets}),
+            "alerts": list(self.alerts),
+            "reports": self.reports,
+            "rule": self.rule,
+            "priority": self.priority,
+            "detail": self.detail,
+            "shadowedBy": self.shadowed_by,
+            "asks": list(self.asks),
+            "approvedBy": self.approved_by,
+            "revokedBy": self.revoked_by,
+            "revokeReason": self.revoke_reason,
+            "times": {
+                _camel(t): utc(at) for t in times if (at := getattr(self, t)) is not None
+            },
+        }
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(r.title() for r in rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One alert's wish for one block. `asks`: what a person must settle first. `explicit`: a person
+    replays it, so that it prolongs even if this alert did before."""
+
+    key: BlockKey
+    alert_id: str
+    alert_type: str
+    lifetime: timedelta
+    decisive: bool
+    targets: tuple[Target, ...]
+    asks: tuple[str, ...] = ()
+    explicit: bool = False
+    approved_by: str = ""
+
+
+def merge_claim(block: Block | None, claim: Claim, now: datetime) -> Block | None:
+    """The block after this claim; None if nothing changes.
+
+    A new report of an active block makes it `pending` again: the commit proves it anew and counts
+    its lifetime from that proof. The same alert again changes nothing.
+    """
+    if block is None:
+        return Block(
+            key=claim.key,
+            state=BlockState.WAITING if claim.asks else BlockState.PENDING,
+            lifetime=claim.lifetime,
+            decisive=claim.decisive,
+            targets=claim.targets,
+            alerts=(claim.alert_id,),
+            alert_type=claim.alert_type,
+            reports=1,
+            first_claimed=now,
+            claimed=now,
+            asks=claim.asks,
+            approved_by=claim.approved_by,
+        )
+    if claim.alert_id in block.alerts and not claim.explicit:
+        return None
+    state, asks = block.state, block.asks
+    if state is BlockState.OVERRIDDEN and not claim.explicit:
+        state, asks = BlockState.WAITING, ("a person removed the rule of an earlier block",)
+    elif not claim.asks:
+        state, asks = BlockState.PENDING, ()
+    elif state in (BlockState.LIFTING, BlockState.FAILED, BlockState.WAITING):
+        # A block on its way out stays so: its end does not wait for a person's answer.
+        state = state if state is BlockState.LIFTING else BlockState.WAITING
+        asks = claim.asks
+    return replace(
+        block,
+        state=state,
+        asks=asks,
+        lifetime=max(block.lifetime, claim.lifetime),
+        decisive=block.decisive or claim.decisive,
+        targets=_merged(block.targets, claim.targets),
+        alerts=(*(a for a in block.alerts if a != claim.alert_id), claim.alert_id)[-KEEP_ALERTS:],
+        reports=block.reports + 1,
+        claimed=now,
+        approved_by=claim.approved_by or block.approved_by,
+        revoked_by="" if state is BlockState.PENDING else block.revoked_by,
+        attempts=0,
+        retry_at=None,
+    )
+
+
+def _merged(old: Sequence[Target], new: Sequence[Target]) -> tuple[Target, ...]:
+    """Targets by NIC, the newer view of each."""
+    by_nic = {t.nic_id: t for t in (*old, *new)}
+    return tuple(by_nic.values())
+
+
+class Blocks:
+    """The blocks table."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._table = tables.table("blocks")
+
+    def live(self, nsg_id: str) -> list[Block]:
+        """All rows of an NSG that have not ended."""
+        return [_block(r) for r in self._table.query("PartitionKey eq @p", p=encode(nsg_id))]
+
+    def get(self, key: BlockKey) -> Block | None:
+        """One live block."""
+        row = self._table.get(encode(key.nsg_id), _row_key(key))
+        return _block(row) if row else None
+
+    def find(self, address: str = "", block_id: str = "") -> Iterator[Block]:
+        """Live blocks of an address, or of an id, over all NSGs."""
+        filters, parameters = ["live eq true"], {}
+        if address:
+            filters.append("address eq @address")
+            parameters["address"] = address
+        if block_id:
+            filters.append("blockId eq @block")
+            parameters["block"] = block_id
+        for row in self._table.query(" and ".join(filters), **parameters):
+            yield _block(row)
+
+    def page(
+        self, *, state: str = "", address: str = "", nsg_id: str = "", size: int = 100,
+        token: str = "",
+    ) -> tuple[list[Block], str]:
+        """One page of all blocks, ended ones too, filtered; and the next page's token."""
+        filters, parameters = [], {}
+        for name, value in (("state", state), ("address", address), ("nsg", nsg_id)):
+            if value:
+                filters.append(f"{name} eq @{name}")
+                parameters[name] = value
+        text = " and ".join(filters) or "PartitionKey ge ''"
+        rows, following = self._table.page(text, size, token, **parameters)
+        return [_block(r) for r in rows], following
+
+    def claim(self, claims: Sequence[Claim], now: datetime) -> list[Block]:
+        """Record the claims of one NSG, each atomically → the blocks that changed.
+
+        Rows that another writer changed meanwhile are read again.
+        """
+        changed: list[Block] = []
+        todo = list(claims)
+        for _ in range(10):
+            ops, results = [], []
+            for claim in todo[:MAX_TRANSACTION]:
+                after = merge_claim(self.get(claim.key), claim, now)
+                if after is not None:
+                    ops.append(_op(after))
+                    results.append(after)
+            try:
+                self._table.transaction(ops)
+            except Conflict:
+                continue
+            changed += results
+            todo = todo[MAX_TRANSACTION:]
+            if not todo:
+                return changed
+        raise Conflict("the blocks keep changing under this claim")
+
+    def save(self, blocks: Iterable[Block]) -> tuple[list[Block], list[Block]]:
+        """Write changed blocks under the etags they were read with → (saved, lost).
+
+        A lost one was changed by someone else: read it again.
+        """
+        saved: list[Block] = []
+        lost: list[Block] = []
+        todo = list(blocks)
+        for i in range(0, len(todo), MAX_TRANSACTION):
+            group = todo[i : i + MAX_TRANSACTION]
+            try:
+                etags = self._table.transaction(_op(b) for b in group)
+                saved += [replace(b, etag=e) for b, e in zip(group, etags, strict=True)]
+            except Conflict:
+                for one in group:
+                    try:
+                        etag = self._table.transaction([_op(one)])[0]
+                        saved.append(replace(one, etag=etag))
+                    except Conflict:
+                        lost.append(one)
+        return saved, lost
+
+    def end(self, block: Block) -> bool:
+        """Move a block that has ended out of the live partition; False if it has changed since.
+
+        The copy is written first and has the same key however often it is written, so that a
+        crash between the two leaves nothing lost and nothing doubled.
+        """
+        if block.state not in ENDED_STATES:
+            raise ValueError(f"a block that is {block.state} has not ended")
+        key = f"{_row_key(block.key)}|{utc(block.first_claimed) if block.first_claimed else ''}"
+        self._table.upsert(
+            encode(block.key.nsg_id) + ENDED, key, {**_values(block), "live": False}
+        )
+        return self._table.delete(encode(block.key.nsg_id), _row_key(block.key), block.etag)
+
+    def move(self, block: Block, nsg_id: str) -> None:
+        """The NSG has moved: the same block under the NSG's new id."""
+        moved = replace(block, key=replace(block.key, nsg_id=nsg_id), etag="")
+        self._table.upsert(encode(nsg_id), _row_key(moved.key), _values(moved))
+        self._table.delete(encode(block.key.nsg_id), _row_key(block.key), block.etag)
+
+    def forget_ended(self, before: datetime) -> int:
+        """Delete ended rows older than that → how many."""
+        count = 0
+        rows = self._table.query("live eq false and ended lt @t", t=utc(before))
+        for row in list(rows):
+            count += self._table.delete(row.partition, row.key, row.etag)
+        return count
+
+
+def _row_key(key: BlockKey) -> str:
+    return f"{key.direction}|{encode(key.address)}"
+
+
+def _op(block: Block) -> Op:
+    kind: Any = "put" if block.etag else "insert"
+    return Op(kind, encode(block.key.nsg_id), _row_key(block.key), _values(block), block.etag)
+
+
+_TIMES = ("first_claimed", "claimed", "written", "first_proven", "proven", "expires", "ended",
+          "retry_at")
+_TEXTS = ("alert_type", "rule", "detail", "shadowed_by", "approved_by", "revoked_by",
+          "revoke_reason")
+
+
+def _values(block: Block) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "state": block.state.value,
+        "nsg": block.key.nsg_id,
+        "address": block.key.address,
+        "blockId": block.key.id,
+        "live": True,
+        "lifetime": block.lifetime.total_seconds(),
+        "decisive": block.decisive,
+        "targets": json.dumps(
+            [[t.machine_id, t.nic_id, t.subnet_id, list(t.addresses)]
+             for t in block.targets[-KEEP_TARGETS:]],
+            separators=(",", ":"),
+        ),
+        "alerts": json.dumps(list(block.alerts)),
+        "asks": json.dumps(list(block.asks)),
+        "reports": block.reports,
+        "priority": block.priority,
+        "attempts": block.attempts,
+    }
+    values.update({t: getattr(block, t) for t in _TEXTS})
+    values.update({t: utc(at) for t in _TIMES if (at := getattr(block, t)) is not None})
+    return values
+
+
+def _block(row: Row) -> Block:
+    v = row.values
+    direction = Direction(row.key.split("|", 1)[0])
+    times: dict[str, Any] = {t: from_utc(str(v[t])) if v.get(t) else None for t in _TIMES}
+    texts: dict[str, Any] = {t: row.text(t) for t in _TEXTS}
+    nsg_id = row.text("nsg") or decode(row.partition.removesuffix(ENDED))
+    return Block(
+        key=BlockKey(nsg_id, direction, row.text("address")),
+        state=BlockState(row.text("state")),
+        lifetime=timedelta(seconds=float(v.get("lifetime", 0))),
+        decisive=bool(v.get("decisive")),
+        targets=tuple(
+            Target(m, n, s, tuple(a)) for m, n, s, a in json.loads(row.text("targets") or "[]")
+        ),
+        alerts=tuple(json.loads(row.text("alerts") or "[]")),
+        asks=tuple(json.loads(row.text("asks") or "[]")),
+        reports=int(v.get("reports", 0)),
+        priority=int(v.get("priority", 0)),
+        attempts=int(v.get("attempts", 0)),
+        etag=row.etag,
+        **times,
+        **texts,
+    )
+
+

@@ -1,0 +1,319 @@
+"""Table Storage, as little of it as we need: rows with etags, conditions, transactions, paging.
+
+Errors leave as ours; those of the ledger are `LedgerDown` or `Conflict`, so that the triggers can
+tell "our memory is gone, send it again" from a throttled Azure. Tables are made when first missed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from remediation.cloud.clients import Clients
+from remediation.cloud.failures import translated
+from remediation.errors import Conflict, NotFound, RemediationError, Unavailable
+
+if TYPE_CHECKING:
+    from azure.data.tables import TableClient
+
+MAX_TRANSACTION = 100
+CHUNK = 60 * 1024
+MAX_CHUNKS = 15
+
+
+class LedgerDown(Unavailable):
+    """Table Storage does not answer: nothing may be done, the event must come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entity: its values without keys, the etag, and when the service says it last changed."""
+
+    partition: str
+    key: str
+    values: Mapping[str, Any]
+    etag: str = ""
+    changed: datetime | None = None
+
+    def text(self, name: str) -> str:
+        """A value as text, '' if absent."""
+        value = self.values.get(name)
+        return "" if value is None else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation of a transaction. `put` replaces the row, under `etag` if it is given."""
+
+    kind: Literal["insert", "put", "upsert", "delete"]
+    partition: str
+    key: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    etag: str = ""
+
+
+def encode(text: str) -> str:
+    """Any text → a key without `/ \\ # ?` or control characters; `decode` is the inverse."""
+    return re.sub(
+        r"[^A-Za-z0-9_.():@+ -]",
+        lambda hit: "|" if hit[0] == "/" else f"~{ord(hit[0]):x}~",
+        text,
+    )
+
+
+def decode(key: str) -> str:
+    """The inverse of `encode`."""
+    return re.sub(r"~([0-9a-f]+)~", lambda hit: chr(int(hit[1], 16)), key.replace("|", "/"))
+
+
+def pack(name: str, value: Any) -> dict[str, bytes]:
+    """JSON data, compressed, as properties `<name>_0`… each under Table Storage's 64 KiB."""
+    data = gzip.compress(json.dumps(value, separators=(",", ":")).encode(), mtime=0)
+    chunks = [data[i : i + CHUNK] for i in range(0, len(data), CHUNK)]
+    if len(chunks) > MAX_CHUNKS:
+        raise ValueError(f"{name}: {len(data)} bytes do not fit into one row")
+    return {f"{name}_{n}": chunk for n, chunk in enumerate(chunks)}
+
+
+def unpack(row: Mapping[str, Any], name: str) -> Any:
+    """The inverse of `pack`; None if there is nothing."""
+    data = b"".join(
+        bytes(row[f"{name}_{n}"]) for n in range(MAX_CHUNKS) if f"{name}_{n}" in row
+    )
+    return json.loads(gzip.decompress(data)) if data else None
+
+
+class Tables:
+    """The tables of one ledger. `prefix` lets several live in one account (tests)."""
+
+    def __init__(self, clients: Clients, prefix: str = "") -> None:
+        self._clients = clients
+        self._prefix = prefix
+        self._lock = threading.Lock()
+        self._made: dict[str, TableClient] = {}
+
+    def table(self, name: str) -> Table:
+        """One table."""
+        return Table(self, name)
+
+    def client(self, name: str) -> TableClient:
+        """The SDK's client of one table."""
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = self._clients.tables().get_table_client(self._prefix + name)
+            return self._made[name]
+
+    def create(self, name: str) -> None:
+        """Make the table; that it is there already is fine."""
+        with _ledger(f"create table {name}"):
+            self._clients.tables().create_table_if_not_exists(self._prefix + name)
+
+
+class _ledger:
+    """`translated`, with what is not our own doing turned into LedgerDown."""
+
+    def __init__(self, doing: str) -> None:
+        self._inner = translated(doing)
+
+    def __enter__(self) -> None:
+        self._inner.__enter__()
+
+    def __exit__(self, *exc: Any) -> None:
+        try:
+            self._inner.__exit__(*exc)
+        except (Conflict, NotFound):
+            raise
+        except RemediationError as error:
+            raise LedgerDown(str(error), code=error.code) from error
+
+
+class Table:
+    """One table. Reads give None for a missing row; writes raise Conflict when they lose."""
+
+    def __init__(self, tables: Tables, name: str) -> None:
+        self._tables = tables
+        self.name = name
+
+    def _with_table[T](self, doing: str, call: Callable[[], T]) -> T:
+        """Run; if the table is missing, make it and run once more."""
+        try:
+            with _ledger(f"{doing} {self.name}"):
+                return call()
+        except NotFound:
+            self._tables.create(self.name)
+            with _ledger(f"{doing} {self.name}"):
+                return call()
+
+    def get(self, partition: str, key: str) -> Row | None:
+        """One row, or None."""
+        try:
+            with _ledger(f"read {self.name}"):
+                return _row(self._tables.client(self.name).get_entity(partition, key))
+        except NotFound:
+            return None
+
+    def get_with_time(self, partition: str, key: str) -> tuple[Row | None, datetime]:
+        """One row, and the service's own time: the only clock that leases are judged by."""
+        seen: list[str] = []
+
+        def hook(response: Any) -> None:
+            seen.append(response.http_response.headers.get("Date", ""))
+
+        row = None
+        try:
+            with _ledger(f"read {self.name}"):
+                entity = self._tables.client(self.name).get_entity(
+                    partition, key, raw_response_hook=hook
+                )
+                row = _row(entity)
+        except NotFound:
+            pass  # no row: the answer carries the time all the same
+        if not seen or not seen[-1]:
+            raise LedgerDown(f"{self.name}: an answer without a Date header")
+        return row, parsedate_to_datetime(seen[-1]).astimezone(UTC)
+
+    def insert(self, partition: str, key: str, values: Mapping[str, Any]) -> str:
+        """A new row → its etag. Conflict if it is there."""
+        entity = _entity(partition, key, values)
+        return _etag(
+            self._with_table("insert into", lambda: self._tables.client(self.name).create_entity(entity))
+        )
+
+    def put(self, partition: str, key: str, values: Mapping[str, Any], etag: str) -> str:
+        """Replace a row that is still as read → its new etag. Conflict if it is not."""
+        from azure.core import MatchConditions
+        from azure.data.tables import UpdateMode
+
+        entity = _entity(partition, key, values)
+        try:
+            with _ledger(f"update {self.name}"):
+                return _etag(
+                    self._tables.client(self.name).update_entity(
+                        entity, mode=UpdateMode.REPLACE, etag=etag,
+                        match_condition=MatchConditions.IfNotModified,
+                    )
+                )
+        except NotFound as error:
+            raise Conflict(f"{self.name}: the row is gone") from error
+
+    def upsert(self, partition: str, key: str, values: Mapping[str, Any]) -> None:
+        """Write a row whatever is there: only for rows whose content is always the same."""
+        from azure.data.tables import UpdateMode
+
+        entity = _entity(partition, key, values)
+        self._with_table(
+            "write to",
+            lambda: self._tables.client(self.name).upsert_entity(entity, mode=UpdateMode.REPLACE),
+        )
+
+    def delete(self, partition: str, key: str, etag: str) -> bool:
+        """Delete a row that is still as read; False if it has changed. A missing row is deleted."""
+        from azure.core import MatchConditions
+
+        try:
+            with _ledger(f"delete from {self.name}"):
+                self._tables.client(self.name).delete_entity(
+                    partition, key, etag=etag, match_condition=MatchConditions.IfNotModified
+                )
+        except Conflict:
+            return False
+        except NotFound:
+            return True
+        return True
+
+    def transaction(self, ops: Iterable[Op]) -> list[str]:
+        """All or nothing, in one partition, at most 100 → new etags. Conflict if one loses."""
+        ops = list(ops)
+        if not ops:
+            return []
+        if len(ops) > MAX_TRANSACTION or len({op.partition for op in ops}) > 1:
+            raise ValueError("a transaction has one partition and at most 100 operations")
+        if len(ops) == 1:
+            return [self._single(ops[0])]
+        batch = [_batch_op(op) for op in ops]
+        try:
+            results = self._with_table(
+                "transact on", lambda: self._tables.client(self.name).submit_transaction(batch)
+            )
+        except NotFound as error:
+            raise Conflict(f"{self.name}: a row of the transaction is gone") from error
+        return [str(r.get("etag") or "") for r in results]
+
+    def _single(self, op: Op) -> str:
+        if op.kind == "insert":
+            return self.insert(op.partition, op.key, op.values)
+        if op.kind == "put":
+            return self.put(op.partition, op.key, op.values, op.etag)
+        if op.kind == "upsert":
+            self.upsert(op.partition, op.key, op.values)
+            return ""
+        if not self.delete(op.partition, op.key, op.etag):
+            raise Conflict(f"{self.name}: the row has changed")
+        return ""
+
+    def query(self, text: str, *, select: list[str] | None = None, **parameters: Any) -> Iterator[Row]:
+        """All rows of an OData filter with `@name` parameters. A missing table has none."""
+        try:
+            with _ledger(f"query {self.name}"):
+                pages = self._tables.client(self.name).query_entities(
+                    text, parameters=parameters, select=select
+                )
+                for entity in pages:
+                    yield _row(entity)
+        except NotFound:
+            return
+
+    def page(
+        self, text: str, size: int, token: str = "", **parameters: Any
+    ) -> tuple[list[Row], str]:
+        """One page of a query and the token of the next, '' at the end."""
+        start = json.loads(token) if token else None
+        try:
+            with _ledger(f"query {self.name}"):
+                pages = self._tables.client(self.name).query_entities(
+                    text, parameters=parameters, results_per_page=size
+                ).by_page(continuation_token=start)
+                rows = [_row(e) for e in next(pages, ())]
+        except NotFound:
+            return [], ""
+        following = getattr(pages, "continuation_token", None)
+        return rows, json.dumps(following) if following else ""
+
+
+def _batch_op(op: Op) -> Any:
+    from azure.core import MatchConditions
+
+    entity = _entity(op.partition, op.key, op.values)
+    if op.kind == "insert":
+        return ("create", entity)
+    if op.kind == "upsert":
+        return ("upsert", entity, {"mode": "replace"})
+    condition = {"etag": op.etag, "match_condition": MatchConditions.IfNotModified}
+    if op.kind == "delete":
+        return ("delete", entity, condition)
+    return ("update", entity, {"mode": "replace", **condition})
+
+
+def _entity(partition: str, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "PartitionKey": partition, "RowKey": key,
+        **{k: v for k, v in values.items() if v is not None},
+    }
+
+
+def _row(entity: Any) -> Row:
+    metadata = entity.metadata
+    values = {k: v for k, v in entity.items() if k not in ("PartitionKey", "RowKey")}
+    return Row(entity["PartitionKey"], entity["RowKey"], values, metadata.get("etag") or "",
+               metadata.get("timestamp"))
+
+
+def _etag(result: Mapping[str, Any]) -> str:
+    return str(result.get("etag") or "")

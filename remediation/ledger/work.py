@@ -1,0 +1,66 @@
+"""Hints of what to look at, and when. They make a sweep cost what is due, not what exists.
+
+A hint is written before the row it points to, deleted only as it was read, and never the truth:
+who follows one looks at the row and does what that says. Hints for the same thing in the same
+moment fall together.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from remediation.ledger.store import Tables, encode
+from remediation.model import from_utc, utc
+
+SHARDS = 4
+
+ALERT, NSG, APPROVAL, NOTICE = "alert", "nsg", "approval", "notice"
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Look at `id` of this kind, from `at` on. `values` help, but decide nothing."""
+
+    kind: str
+    id: str
+    at: datetime
+    values: Mapping[str, Any]
+    partition: str
+    key: str
+    etag: str
+
+
+class Work:
+    """The work table."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._table = tables.table("work")
+
+    def hint(self, kind: str, thing: str, at: datetime, **values: Any) -> None:
+        """Leave a hint."""
+        shard = str(zlib.crc32(f"{kind}|{thing}".encode()) % SHARDS)
+        key = f"{utc(at)}|{kind}|{encode(thing)}"
+        self._table.upsert(shard, key, {"kind": kind, "thing": thing, **values})
+
+    def due(self, now: datetime, most: int) -> list[Hint]:
+        """What is to be looked at now, the oldest first, at most so many."""
+        found: list[Hint] = []
+        for shard in range(SHARDS):
+            rows = self._table.query(
+                "PartitionKey eq @p and RowKey lt @now", p=str(shard), now=utc(now) + "~"
+            )
+            for n, row in enumerate(rows):
+                if n >= most:
+                    break
+                at = from_utc(row.key.split("|", 1)[0])
+                found.append(Hint(row.text("kind"), row.text("thing"), at, row.values,
+                                  row.partition, row.key, row.etag))
+        return sorted(found, key=lambda h: h.at)[:most]
+
+    def done(self, hint: Hint) -> None:
+        """Take the hint away, unless someone has written it anew meanwhile."""
+        self._table.delete(hint.partition, hint.key, hint.etag)

@@ -1,0 +1,268 @@
+"""The nouns of the flow, as frozen data. Nothing here does any I/O.
+
+Times are aware `datetime`s in UTC. Addresses are canonical text (`ipaddress`), Azure resource
+ids are lower-cased. `Direction` is the direction of traffic seen from the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+
+def utc(moment: datetime) -> str:
+    """One text form for every time we store or print: 2026-01-31T04:05:06.789Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def from_utc(text: str) -> datetime:
+    """The inverse of `utc`."""
+    return datetime.fromisoformat(text)
+
+
+class Direction(StrEnum):
+    """Which way traffic flows, seen from the machine: an NSG rule's direction."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+class AlertDirection(StrEnum):
+    """What an alert says about traffic (facts: the alert type, else the display name)."""
+
+    OUTBOUND_C2 = "outbound_c2"
+    INBOUND = "inbound"
+    OUTBOUND_ATTACK = "outbound_attack"
+    NONE = "none"
+    UNKNOWN = "unknown"
+
+
+class Mode(StrEnum):
+    """How far an action may go, most cautious first."""
+
+    NOTIFY = "notify"
+    SIMULATE = "simulate"
+    APPROVE = "approve"
+    ENFORCE = "enforce"
+
+    @property
+    def reach(self) -> int:
+        """A larger number may do more; `RESPONDER_MODE` caps by it."""
+        return list(Mode).index(self)
+
+
+class BlockState(StrEnum):
+    """The life of a block (docs/blocks.md has the picture)."""
+
+    WAITING = "waiting"
+    PENDING = "pending"
+    ACTIVE = "active"
+    SHADOWED = "shadowed"
+    LIFTING = "lifting"
+    LIFTED = "lifted"
+    REVOKED = "revoked"
+    FAILED = "failed"
+    OVERRIDDEN = "overridden"
+
+
+WANTED_STATES = frozenset({BlockState.PENDING, BlockState.ACTIVE, BlockState.SHADOWED})
+"""States in which the block's address belongs in the owned rule."""
+
+ENDED_STATES = frozenset({BlockState.LIFTED, BlockState.REVOKED})
+"""States of blocks that have left the live partition."""
+
+
+class Verdict(StrEnum):
+    """Whether Defender, asked by us, holds the alert as it was delivered."""
+
+    CONFIRMED = "confirmed"
+    UNKNOWN = "unknown"
+    DIFFERENT = "different"
+
+
+@dataclass(frozen=True, slots=True)
+class Attacker:
+    """A remote address that the alert accuses, and where in the alert it was found."""
+
+    address: str
+    port: int | None
+    source: str
+    protocol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRef:
+    """Where Defender keeps the alert. `location` is unknown for some shapes."""
+
+    subscription_id: str
+    location: str
+    name: str
+    resource_group: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """A Defender for Cloud alert in normal form; `remediation.alerts` makes it from any shape."""
+
+    alert_id: str
+    alert_type: str
+    display_name: str
+    severity: str | None
+    status: str
+    direction: AlertDirection
+    is_sample: bool = False
+    intents: tuple[str, ...] = ()
+    start: datetime | None = None
+    end: datetime | None = None
+    generated: datetime | None = None
+    resource_ids: tuple[str, ...] = ()
+    attackers: tuple[Attacker, ...] = ()
+    own_addresses: tuple[str, ...] = ()
+    compromised_entity: str = ""
+    ext: Mapping[str, str] = field(default_factory=dict)
+    ref: AlertRef | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def closed(self) -> bool:
+        """Dismissed or resolved in Defender: nothing is to be done."""
+        return self.status.casefold() in {"dismissed", "resolved", "closed"}
+
+    def accusation(self) -> str:
+        """A hash over what a block depends on: two deliveries that agree in it accuse the same."""
+        said = (
+            self.alert_type.casefold(),
+            self.direction.value,
+            self.is_sample,
+            sorted(self.resource_ids),
+            sorted({a.address for a in self.attackers}),
+        )
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """A network interface: its addresses, and the guards (NSGs) its traffic passes."""
+
+    id: str
+    subnet_id: str
+    private_addresses: tuple[str, ...] = ()
+    public_addresses: tuple[str, ...] = ()
+    nic_nsg: str = ""
+    subnet_nsg: str = ""
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """The NSGs on the path, the subnet's first: it protects the neighbours too."""
+        return tuple(g for g in (self.subnet_nsg, self.nic_nsg) if g)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine behind an alert. `power` is Azure's code, such as `PowerState/running`, or ''."""
+
+    id: str
+    nics: tuple[Nic, ...] = ()
+    power: str = ""
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockKey:
+    """What a block is: (NSG, direction, address). The same key is the same block."""
+
+    nsg_id: str
+    direction: Direction
+    address: str
+
+    @property
+    def id(self) -> str:
+        """A short, URL-safe name made from the key alone."""
+        text = f"{self.nsg_id}|{self.direction}|{self.address}"
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A machine's NIC that a block is proven for: its private addresses behind the guard."""
+
+    machine_id: str
+    nic_id: str
+    subnet_id: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An address, or a machine, left alone, and why."""
+
+    address: str
+    reason: str
+    resource_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBlock:
+    """A block that the plan wants: at once, or after a person's approval for the reasons given."""
+
+    key: BlockKey
+    lifetime: timedelta
+    targets: tuple[Target, ...]
+    decisive: bool
+    ask: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `decide` decided. Data only: the responder carries it out."""
+
+    alert_id: str
+    mode: Mode
+    verdict: Verdict
+    blocks: tuple[PlannedBlock, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    notices: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def acts(self) -> bool:
+        """True if any block is to be claimed."""
+        return bool(self.blocks) and self.mode in (Mode.ENFORCE, Mode.APPROVE)
+
+
+ResourceParts = re.compile(
+    r"^/subscriptions/(?P<subscription>[^/]+)/resourcegroups/(?P<group>[^/]+)"
+    r"/providers/(?P<provider>[^/]+)/(?P<type>[^/]+)/(?P<name>[^/]+)$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceId:
+    """A top-level Azure resource id in its parts, all lower-cased."""
+
+    subscription: str
+    group: str
+    provider: str
+    type: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> ResourceId | None:
+        """None unless `text` names a top-level resource in a resource group."""
+        hit = ResourceParts.match(text.lower().rstrip("/"))
+        return cls(**hit.groupdict()) if hit else None
+
+    @property
+    def kind(self) -> str:
+        """Such as `microsoft.compute/virtualmachines`."""
+        return f"{self.provider}/{self.type}"
+
+    def __str__(self) -> str:
+        return (
+            f"/subscriptions/{self.subscription}/resourcegroups/{self.group}"
+            f"/providers/{self.provider}/{self.type}/{self.name}"
+        )

@@ -1,0 +1,25 @@
+"""Telling a human: a log line and a record in the ledger. Real channels come behind this door."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from remediation.clock import Clock
+from remediation.ledger import Control
+
+_log = logging.getLogger("remediation.notice")
+
+
+class Notifier:
+    """What needs a person's eye goes through here, once per event."""
+
+    def __init__(self, control: Control, clock: Clock) -> None:
+        self._control = control
+        self._clock = clock
+
+    def tell(self, kind: str, text: str, **facts: Any) -> None:
+        """`kind` is a short word to filter by, `text` one sentence a tired person understands."""
+        _log.warning("notice %s: %s %s", kind, text, json.dumps(facts, default=str)[:1000])
+        self._control.tell(self._clock.now(), kind, text, **facts)

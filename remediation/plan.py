@@ -1,0 +1,252 @@
+"""decide: from an alert and what is known around it to a Plan. Pure; the responder carries it out.
+
+The order of the questions: is there anything to do (open alert, mode)? which addresses may be
+blocked (guardrails)? on which guards, for which machines (placement)? and which of those blocks
+need a person first (questions, caps, an unconfirmed alert)?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from remediation.guardrails import Surroundings, questions, refusal
+from remediation.model import (
+    Alert,
+    BlockKey,
+    Direction,
+    Machine,
+    Mode,
+    Nic,
+    Plan,
+    PlannedBlock,
+    Skipped,
+    Target,
+    Verdict,
+    utc,
+)
+from remediation.nsg import Nsg, Ownership, Wanted, wanted_rules
+from remediation.policy import Policy, Row
+from remediation.proof import prove
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What decide looks at besides the alert: machines found, NSGs read, limits, the clock.
+
+    `nsgs` holds the guards that could be read; `untraced` pairs a resource id with why its machines
+    are not known. `live` counts the addresses now blocked per NSG; `hour_room` is how many more
+    new blocks this hour may see for this alert type. `override` names a person who takes the
+    questions upon themselves (a replay), or is empty.
+    """
+
+    now: datetime
+    machines: tuple[Machine, ...] = ()
+    untraced: tuple[tuple[str, str], ...] = ()
+    nsgs: Mapping[str, Nsg] = field(default_factory=dict)
+    live: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    around: Surroundings = field(default_factory=Surroundings)
+    hour_room: int = 1_000_000
+    override: str = ""
+
+
+def effective_mode(alert: Alert, row: Row, cap: Mode, verdict: Verdict) -> tuple[Mode, list[str]]:
+    """The policy's mode, lowered by what is known of the alert; with the reasons for lowering."""
+    mode, reasons = row.mode, []
+
+    def lower(to: Mode, why: str) -> None:
+        nonlocal mode
+        if mode.reach > to.reach:
+            mode = to
+            reasons.append(why)
+
+    lower(cap, f"RESPONDER_MODE caps at {cap}")
+    if alert.is_sample:
+        lower(Mode.SIMULATE, "a sample alert is never acted upon")
+    elif verdict is Verdict.UNKNOWN:
+        lower(Mode.APPROVE, "Defender does not confirm this alert")
+    elif verdict is Verdict.DIFFERENT:
+        lower(Mode.APPROVE, "Defender holds this alert with other content")
+    return mode, reasons
+
+
+def screen(
+    alert: Alert, policy: Policy, mode: Mode, around: Surroundings
+) -> tuple[tuple[str, ...], tuple[Skipped, ...]]:
+    """The attackers' addresses that may be blocked, and the others with the reason each.
+
+    Needs no machines, so it also serves the offline `explain`.
+    """
+    wanted: list[str] = []
+    skipped: list[Skipped] = []
+    why = ""
+    if alert.closed:
+        why = f"the alert is {alert.status}"
+    elif mode is Mode.NOTIFY:
+        why = "the policy only notifies for this alert"
+    for address in dict.fromkeys(a.address for a in alert.attackers):
+        reason = refusal(address, policy.guardrails, around) or why
+        if reason:
+            skipped.append(Skipped(address, reason))
+        else:
+            wanted.append(address)
+    return tuple(wanted), tuple(skipped)
+
+
+def decide(
+    alert: Alert, verdict: Verdict, scene: Scene, policy: Policy, cap: Mode, ownership: Ownership
+) -> Plan:
+    """What to block where (at once or after approval), what is skipped and why, whom to tell."""
+    row = policy.row_for(alert)
+    mode, reasons = effective_mode(alert, row, cap, verdict)
+    addresses, skipped = screen(alert, policy, mode, scene.around)
+    notices: list[str] = []
+    gaps: list[Skipped] = []
+    blocks: list[PlannedBlock] = []
+    if addresses:
+        for resource, why in scene.untraced:
+            gaps.append(Skipped("", why, resource))
+        if not scene.machines and not scene.untraced:
+            gaps.append(Skipped("", "the alert names no machine"))
+        blocks = _place(addresses, row, scene, policy, ownership, gaps)
+        blocks = [_with_questions(b, alert, row, reasons, mode, scene, policy) for b in blocks]
+        blocks = _over_caps(blocks, addresses, scene, policy)
+    notices += _notices(alert, mode, gaps, blocks, verdict, row)
+    return Plan(
+        alert_id=alert.alert_id,
+        mode=mode,
+        verdict=verdict,
+        blocks=tuple(blocks),
+        skipped=(*skipped, *gaps),
+        notices=tuple(notices),
+        reasons=tuple(reasons),
+    )
+
+
+def _place(
+    addresses: tuple[str, ...], row: Row, scene: Scene, policy: Policy, ownership: Ownership,
+    gaps: list[Skipped],
+) -> list[PlannedBlock]:
+    """One block per (guard, direction, address), for all machines behind that guard."""
+    targets: dict[BlockKey, list[Target]] = {}
+    for machine in scene.machines:
+        if not machine.nics:
+            gaps.append(Skipped("", "the machine has no network interface", machine.id))
+        for nic in machine.nics:
+            target = Target(machine.id, nic.id, nic.subnet_id, nic.private_addresses)
+            readable = [scene.nsgs[g] for g in nic.guards if g in scene.nsgs]
+            if not readable:
+                gaps.append(Skipped("", _no_guard(nic), nic.id))
+                continue
+            for direction in row.block:
+                for address in addresses:
+                    guard = choose_guard(readable, policy, direction, address, target, ownership)
+                    targets.setdefault(BlockKey(guard.id, direction, address), []).append(target)
+    blocks = [
+        PlannedBlock(key, row.lifetime, tuple(found), decisive=key.direction is row.block[0])
+        for key, found in targets.items()
+    ]
+    return sorted(blocks, key=lambda b: (not b.decisive, b.key.nsg_id, b.key.address))
+
+
+def _no_guard(nic: Nic) -> str:
+    if nic.guards:
+        return "its network security groups cannot be read"
+    return "neither the network interface nor its subnet has a network security group"
+
+
+def choose_guard(
+    readable: list[Nsg], policy: Policy, direction: Direction, address: str, target: Target,
+    ownership: Ownership,
+) -> Nsg:
+    """The first guard on which the block would hold; the subnet's before the NIC's unless the
+    policy says otherwise. If it would hold on none, the first: the proof will tell."""
+    order = readable if policy.guard == "subnet" else readable[::-1]
+    for nsg in order:
+        key = BlockKey(nsg.id, direction, address)
+        if prove(with_wanted(nsg, key, policy, ownership), key, [target], ownership).effective:
+            return nsg
+    return order[0]
+
+
+def with_wanted(nsg: Nsg, key: BlockKey, policy: Policy, ownership: Ownership) -> Nsg:
+    """The NSG as it would be with this one address in our rule."""
+    slots = wanted_rules(nsg, {key.direction: [key.address]}, ownership, policy.window)
+    slot: Wanted = next(s for s in slots if s.prefixes)
+    rest = tuple(r for r in nsg.rules if r.name != slot.name)
+    return replace(nsg, rules=(*rest, slot.as_rule(ownership.description(""))))
+
+
+def _with_questions(
+    block: PlannedBlock, alert: Alert, row: Row, reasons: list[str], mode: Mode, scene: Scene,
+    policy: Policy,
+) -> PlannedBlock:
+    """The reasons for which a person must approve this block first."""
+    asks: list[str] = []
+    if mode is Mode.APPROVE:
+        asks += reasons if row.mode is not Mode.APPROVE else ["the policy asks for this alert type"]
+    asks += questions(
+        block.key.address, policy.guardrails, scene.around, scene.nsgs.get(block.key.nsg_id),
+        scene.now,
+    )
+    age = scene.now - alert.generated if alert.generated else None
+    if age is not None and age > policy.guardrails.alert_max_age:
+        asks.append(f"the alert was generated on {utc(alert.generated or scene.now)}, long ago")
+    if scene.override:
+        asks = []
+    return replace(block, ask=tuple(dict.fromkeys(asks)))
+
+
+def _over_caps(
+    blocks: list[PlannedBlock], addresses: tuple[str, ...], scene: Scene, policy: Policy
+) -> list[PlannedBlock]:
+    """Blocks beyond the caps ask first; blocks that exist already do not count."""
+    if scene.override:
+        return blocks
+    within = set(addresses[: policy.caps.addresses_per_alert])
+    counted = {nsg: set(live) for nsg, live in scene.live.items()}
+    room = scene.hour_room
+    result = []
+    for block in blocks:
+        key = block.key
+        here = counted.setdefault(key.nsg_id, set())
+        asks = list(block.ask)
+        known = key.address in scene.live.get(key.nsg_id, frozenset())
+        if key.address not in within:
+            asks.append(f"more than {policy.caps.addresses_per_alert} addresses in one alert")
+        if not known and len(here | {key.address}) > policy.caps.addresses_per_nsg:
+            asks.append(f"more than {policy.caps.addresses_per_nsg} addresses on one NSG")
+        if not known and not asks:
+            if room <= 0:
+                asks.append(f"more than {policy.caps.blocks_per_hour} new blocks in an hour")
+            room -= 1
+        if not asks:
+            here.add(key.address)
+        result.append(replace(block, ask=tuple(dict.fromkeys(asks))))
+    return result
+
+
+def _notices(
+    alert: Alert, mode: Mode, gaps: list[Skipped], blocks: list[PlannedBlock], verdict: Verdict,
+    row: Row,
+) -> list[str]:
+    """What a human should read about this alert; empty where all went by itself."""
+    if alert.closed or alert.is_sample:
+        return []
+    notices = []
+    if mode is Mode.NOTIFY:
+        notices.append("the policy asks to notify for this alert")
+    elif not alert.attackers:
+        notices.append("the alert names no attacker's address: nothing to block")
+    if verdict is not Verdict.CONFIRMED:
+        notices.append(
+            "Defender does not confirm this alert"
+            if verdict is Verdict.UNKNOWN
+            else "Defender holds this alert with other content"
+        )
+    notices += [f"{g.resource_id or 'machines'}: {g.reason}" for g in gaps]
+    waiting = sum(1 for b in blocks if b.ask)
+    if waiting:
+        notices.append(f"{waiting} of {len(blocks)} blocks wait for approval")
+    return notices

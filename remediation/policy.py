@@ -1,0 +1,272 @@
+"""The policy: which alert gets which actions, with what lifetime, caps and guardrail settings.
+
+Pure but for reading the file. `load_policy` checks everything and reports every mistake at once
+(BadPolicy), each as one sentence that names the row and the field.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from remediation.alerts.kinds import bare_type, known_type
+from remediation.errors import BadPolicy
+from remediation.model import Alert, AlertDirection, Direction, Mode
+from remediation.nsg import HIGHEST_PRIORITY, LOWEST_PRIORITY, Network, Window
+
+DEFAULT_POLICY = Path(__file__).with_name("policy.toml")
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = timedelta(days=31)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one kind of alert gets. `block[0]` is the decisive direction."""
+
+    mode: Mode
+    lifetime: timedelta
+    block: tuple[Direction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Numbers beyond which a person is asked."""
+
+    addresses_per_alert: int
+    addresses_per_nsg: int
+    blocks_per_hour: int
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrails:
+    """The policy's part of the guardrails; `remediation.guardrails` applies them."""
+
+    never: tuple[Network, ...]
+    ask_first: tuple[Network, ...]
+    ask_first_service_tags: tuple[str, ...]
+    protected: tuple[Network, ...]
+    partner_prefix_min: int
+    alert_max_age: timedelta
+    estate_max_age: timedelta
+    hold: timedelta
+    approval_lifetime: timedelta
+    max_extension: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The whole policy, checked."""
+
+    rows: Mapping[str, Row]
+    directions: Mapping[AlertDirection, Row]
+    caps: Caps
+    guard: Literal["subnet", "nic"]
+    window: Window
+    guardrails: Guardrails
+
+    def row_for(self, alert: Alert) -> Row:
+        """The alert type's row, else that of the type its display name stands for, else that
+        of its direction."""
+        for name in (bare_type(alert.alert_type), known_type(alert.alert_type, alert.display_name)):
+            if name in self.rows:
+                return self.rows[name]
+        return self.directions[alert.direction]
+
+
+def load_policy(path: Path = DEFAULT_POLICY) -> Policy:
+    """Read and check a policy file. Raises BadPolicy with every mistake in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPolicy([f"{path.name}: cannot be read: {error}"]) from error
+    return parse_policy(text, path.name)
+
+
+def parse_policy(text: str, name: str = "policy.toml") -> Policy:
+    """As `load_policy`, from the text."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadPolicy([f"{name}: not TOML: {error}"]) from error
+    return _Reader(name, data).policy()
+
+
+def duration(value: Any) -> timedelta:
+    """`"24h"`, `"90m"`, `"30s"`, `"7d"` → timedelta. Raises ValueError saying what is expected."""
+    hit = re.fullmatch(r"(\d{1,7})([smhd])", value) if isinstance(value, str) else None
+    span = timedelta(seconds=int(hit[1]) * _UNITS[hit[2]]) if hit else timedelta()
+    if not timedelta() < span <= _LONGEST:
+        raise ValueError('must be a time like "90m", "24h" or "7d", up to 31 days')
+    return span
+
+
+def prefix(value: Any) -> Network:
+    """An address or CIDR without host bits. Raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError("must be an address or a CIDR")
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"must be an address or a CIDR without host bits ({error})") from None
+
+
+def _one_of[T](kind: Callable[[str], T], values: list[str]) -> Callable[[Any], T]:
+    def read(value: Any) -> T:
+        if value not in values:
+            raise ValueError(f"must be one of {', '.join(values)}")
+        return kind(value)
+
+    return read
+
+
+def _number(low: int, high: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+def _list[T](item: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
+    def read(value: Any) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            raise ValueError("must be a list")
+        found = []
+        for n, one in enumerate(value):
+            try:
+                found.append(item(one))
+            except ValueError as error:
+                raise ValueError(f"entry {n + 1} ({one!r}) {error}") from None
+        return tuple(found)
+
+    return read
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a name")
+    return value
+
+
+_mode = _one_of(Mode, [m.value for m in Mode])
+_directions = _list(_one_of(Direction, [d.value for d in Direction]))
+
+
+class _Reader:
+    """Reads the file's tables, collecting mistakes instead of stopping at the first."""
+
+    def __init__(self, name: str, data: Mapping[str, Any]) -> None:
+        self.name = name
+        self.data = data
+        self.mistakes: list[str] = []
+
+    def policy(self) -> Policy:
+        known = {"defaults", "direction", "alert", "caps", "rules", "guardrails"}
+        for extra in sorted(set(self.data) - known):
+            self._wrong(extra, f"is no table of the policy (there are {', '.join(sorted(known))})")
+        base = self._row("defaults", self._table("defaults"), None)
+        rows = {
+            str(kind).casefold(): self._row(f"alert type {kind}", table, base, whole=True)
+            for kind, table in self._tables("alert").items()
+        }
+        directions = self._directions(base)
+        caps = self._fields("caps", Caps, {
+            "addresses_per_alert": (_number(1, 1000), 10),
+            "addresses_per_nsg": (_number(1, 4000), 500),
+            "blocks_per_hour": (_number(1, 100_000), 100),
+        })
+        rules = self._values("rules", {
+            "guard": (_one_of(str, ["subnet", "nic"]), "subnet"),
+            "priority_first": (_number(LOWEST_PRIORITY, HIGHEST_PRIORITY), 150),
+            "priority_last": (_number(LOWEST_PRIORITY, HIGHEST_PRIORITY), 199),
+        })
+        if rules["priority_first"] + 3 > rules["priority_last"]:
+            self._wrong("rules", "priority_last must be at least 3 above priority_first")
+        guardrails = self._fields("guardrails", Guardrails, {
+            "never": (_list(prefix), None),
+            "ask_first": (_list(prefix), ()),
+            "ask_first_service_tags": (_list(_word), ()),
+            "protected": (_list(prefix), ()),
+            "partner_prefix_min": (_number(0, 32), 16),
+            "alert_max_age": (duration, timedelta(days=7)),
+            "estate_max_age": (duration, timedelta(days=1)),
+            "hold": (duration, timedelta(days=1)),
+            "approval_lifetime": (duration, timedelta(days=1)),
+            "max_extension": (duration, timedelta(days=7)),
+        })
+        if self.mistakes:
+            raise BadPolicy(self.mistakes)
+        window = Window(rules["priority_first"], rules["priority_last"])
+        return Policy(rows, directions, caps, rules["guard"], window, guardrails)
+
+    def _directions(self, base: Row) -> dict[AlertDirection, Row]:
+        given = self._tables("direction")
+        for extra in sorted(set(given) - {d.value for d in AlertDirection}):
+            self._wrong(f"direction {extra}", f"must be one of {', '.join(AlertDirection)}")
+        rows = {}
+        for direction in AlertDirection:
+            where = f"direction {direction}"
+            rows[direction] = self._row(where, given.get(direction, {}), base, whole=True)
+            if direction in (AlertDirection.OUTBOUND_ATTACK, AlertDirection.UNKNOWN,
+                             AlertDirection.NONE) and rows[direction].mode.reach > Mode.SIMULATE.reach:
+                self._wrong(where, "mode must be notify or simulate: its addresses are ours, "
+                                   "or what they mean is not known")
+        return rows
+
+    def _row(self, where: str, table: Any, base: Row | None, *, whole: bool = False) -> Row:
+        base = base or Row(Mode.NOTIFY, timedelta(hours=24), ())
+        if not isinstance(table, Mapping):
+            self._wrong(where, "must be a table")
+            return base
+        values = self._read(where, table, {
+            "mode": (_mode, base.mode), "lifetime": (duration, base.lifetime),
+            "block": (_directions, base.block),
+        })
+        row = Row(**values)
+        if whole and row.mode.reach >= Mode.SIMULATE.reach and not row.block:
+            self._wrong(where, f"block must name a direction, since mode is {row.mode}")
+        if len(set(row.block)) != len(row.block):
+            self._wrong(where, "block must not name a direction twice")
+        return row
+
+    def _fields[T](self, table: str, kind: Callable[..., T], spec: dict[str, Any]) -> T:
+        return kind(**self._values(table, spec))
+
+    def _values(self, table: str, spec: dict[str, Any]) -> dict[str, Any]:
+        return self._read(table, self._table(table), spec)
+
+    def _read(self, where: str, table: Mapping[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+        for extra in sorted(set(table) - set(spec)):
+            self._wrong(where, f"{extra} is no field here (there are {', '.join(spec)})")
+        values = {}
+        for field, (read, default) in spec.items():
+            values[field] = default
+            if field in table:
+                try:
+                    values[field] = read(table[field])
+                except ValueError as error:
+                    self._wrong(where, f"{field}: {error}")
+            elif default is None:
+                self._wrong(where, f"{field} is missing")
+        return values
+
+    def _table(self, name: str) -> Mapping[str, Any]:
+        table = self.data.get(name, {})
+        if isinstance(table, Mapping):
+            return table
+        self._wrong(name, "must be a table")
+        return {}
+
+    def _tables(self, name: str) -> Mapping[str, Any]:
+        return self._table(name)
+
+    def _wrong(self, where: str, what: str) -> None:
+        self.mistakes.append(f"{self.name}: {where}: {what}")

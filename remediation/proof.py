@@ -1,0 +1,192 @@
+"""Does a deny take effect? Rules read back from Azure are evaluated for one attacker and machine.
+
+Pure. Azure walks the rules of an NSG by ascending priority and the first match decides. Traffic is
+(protocol, local address, source port, destination port); the attacker's address is fixed. The
+block holds if every such packet meets a Deny first. Where something cannot be resolved (a service
+tag, an application security group), an Allow is assumed to match and a Deny is not: an unprovable
+block is called shadowed, never effective.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from remediation.model import BlockKey, Target
+from remediation.nsg import (
+    ANY_PORT,
+    REMOTE_NEVER,
+    Nsg,
+    Ownership,
+    Ports,
+    Rule,
+    family_of,
+    network,
+)
+
+PROTOCOLS = ("tcp", "udp", "icmp", "esp", "ah")
+PORTLESS = frozenset({"icmp", "esp", "ah"})
+"""Protocols without ports: an Allow is assumed to match whatever ports it names, a Deny only
+if it names all."""
+
+
+class Outcome(StrEnum):
+    """What a proof found."""
+
+    EFFECTIVE = "effective"
+    SHADOWED = "shadowed"
+    MISSING = "missing"
+    DETACHED = "detached"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The outcome; `rule` is the one that denies or shadows, `detail` one sentence for people."""
+
+    outcome: Outcome
+    rule: str = ""
+    detail: str = ""
+
+    @property
+    def effective(self) -> bool:
+        """True only if the block may be called effective."""
+        return self.outcome is Outcome.EFFECTIVE
+
+
+def prove(nsg: Nsg, key: BlockKey, targets: Sequence[Target], ownership: Ownership) -> Proof:
+    """Is (NSG, direction, address) denied for all these machines by the rules as they are?"""
+    ours = next(
+        (
+            r
+            for r in nsg.rules
+            if ownership.owns(r)
+            and r.direction is key.direction
+            and not r.allow
+            and _matches_remote(r, key.address, unknown=False)
+        ),
+        None,
+    )
+    if ours is None:
+        return Proof(Outcome.MISSING, detail="no rule of ours in the NSG names the address")
+    if ours.state not in ("Succeeded", "Updating"):
+        return Proof(Outcome.MISSING, ours.name, f"the rule's provisioning state is {ours.state}")
+    for target in targets:
+        if target.subnet_id not in nsg.subnets and target.nic_id not in nsg.nics:
+            return Proof(
+                Outcome.DETACHED,
+                detail=f"the NSG guards neither {target.nic_id} nor its subnet any more",
+            )
+    local = [a for t in targets for a in t.addresses if family_of(a) == family_of(key.address)]
+    leak = first_leak(nsg, key, local)
+    if leak is not None:
+        return Proof(
+            Outcome.SHADOWED,
+            leak.name,
+            f"rule {leak.name} (priority {leak.priority}, Allow) comes before {ours.name} "
+            f"(priority {ours.priority}, Deny) and may match",
+        )
+    return Proof(Outcome.EFFECTIVE, ours.name)
+
+
+def first_leak(nsg: Nsg, key: BlockKey, local: Iterable[str]) -> Rule | None:
+    """The first Allow that lets some packet through which no earlier Deny has stopped.
+
+    `local` are the machines' addresses of the attacker's family; none given means any address.
+    """
+    denies: list[Rule] = []
+    rules = sorted(
+        (r for r in nsg.rules if r.direction is key.direction), key=lambda r: r.priority
+    )
+    places = list(dict.fromkeys(local)) or [None]
+    for rule in rules:
+        if not _matches_remote(rule, key.address, unknown=rule.allow):
+            continue
+        if rule.allow:
+            if any(_leaks(rule, denies, place) for place in places):
+                return rule
+        else:
+            if _stops_everything(rule):
+                return None
+            denies.append(rule)
+    return None
+
+
+def _stops_everything(deny: Rule) -> bool:
+    return (
+        deny.protocol == "*"
+        and "*" in deny.local
+        and deny.source_ports == ANY_PORT
+        and deny.destination_ports == ANY_PORT
+    )
+
+
+def _leaks(allow: Rule, denies: Sequence[Rule], place: str | None) -> bool:
+    """Is there a packet that `allow` matches and none of `denies` does?
+
+    If there is one, there is one whose ports are the allow's lowest or just above a deny's
+    highest; so only those are tried.
+    """
+    if not _matches_local(allow, place, unknown=True):
+        return False
+    here = [d for d in denies if _matches_local(d, place, unknown=False)]
+    for protocol in PROTOCOLS:
+        if allow.protocol not in ("*", protocol):
+            continue
+        stops = [d for d in here if d.protocol in ("*", protocol)]
+        if protocol in PORTLESS:
+            if not any(
+                d.source_ports == ANY_PORT and d.destination_ports == ANY_PORT for d in stops
+            ):
+                return True
+            continue
+        sources = _corners(allow.source_ports, (d.source_ports for d in stops))
+        destinations = _corners(allow.destination_ports, (d.destination_ports for d in stops))
+        for source, destination in itertools.product(sources, destinations):
+            if not any(
+                _in(source, d.source_ports) and _in(destination, d.destination_ports)
+                for d in stops
+            ):
+                return True
+    return False
+
+
+def _corners(allowed: Ports, denied: Iterable[Ports]) -> list[int]:
+    points = {low for low, _ in allowed}
+    points |= {high + 1 for ports in denied for _, high in ports}
+    return sorted(p for p in points if _in(p, allowed))
+
+
+def _in(port: int, ports: Ports) -> bool:
+    return any(low <= port <= high for low, high in ports)
+
+
+def _matches_remote(rule: Rule, address: str, *, unknown: bool) -> bool:
+    """`unknown` is the answer where a tag cannot be resolved."""
+    if rule.remote_groups and not rule.remote:
+        return False  # groups hold our NICs, not a public address
+    return _matches(rule.remote, address, internet=True, unknown=unknown)
+
+
+def _matches_local(rule: Rule, place: str | None, *, unknown: bool) -> bool:
+    if place is None:
+        return unknown or "*" in rule.local
+    if rule.local_groups and not rule.local:
+        return unknown
+    return _matches(rule.local, place, internet=False, unknown=unknown)
+
+
+def _matches(prefixes: Iterable[str], address: str, *, internet: bool, unknown: bool) -> bool:
+    one = ipaddress.ip_address(address)
+    for text in prefixes:
+        if text == "*" or (text == "internet" and internet):
+            return True
+        net = network(text)
+        if net is None:
+            if text not in REMOTE_NEVER and unknown:
+                return True
+        elif net.version == one.version and one in net:
+            return True
+    return False

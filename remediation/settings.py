@@ -1,0 +1,193 @@
+"""Settings from the environment → one frozen object. Every mistake is reported at once.
+
+Documented in the README's configuration table and in `local.settings.sample.json`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from remediation.errors import BadSettings
+from remediation.model import Mode
+from remediation.policy import DEFAULT_POLICY
+
+AZURE_CLOUDS = {
+    "management.azure.com": "https://management.azure.com",
+    "management.usgovcloudapi.net": "https://management.usgovcloudapi.net",
+    "management.chinacloudapi.cn": "https://management.chinacloudapi.cn",
+}
+"""ARM hosts a token may be sent to. Any other address is taken on loopback only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings, checked. Durations are in seconds."""
+
+    deployment: str
+    mode: Mode
+    policy_file: Path
+    arm_endpoint: str
+    subscriptions: tuple[str, ...]
+    home_subscription: str
+    storage_connection: str
+    table_endpoint: str
+    queue_endpoint: str
+    client_id: str
+    managed_identity: bool
+    lease_seconds: float
+    budget_seconds: float
+    sweep_seconds: float
+    machine_cache_seconds: float
+    drift_seconds: float
+    reconcile_seconds: float
+    recheck_seconds: float
+    poll_seconds: float
+    retention_days: int
+    auth_on: bool
+    commit_queue: str
+
+    @property
+    def token_scope(self) -> str:
+        """What the credential is asked for: the cloud's own ARM, also behind a loopback address."""
+        host = urlsplit(self.arm_endpoint).hostname or ""
+        return f"{AZURE_CLOUDS.get(host, AZURE_CLOUDS['management.azure.com'])}/.default"
+
+    @property
+    def local(self) -> bool:
+        """ARM is on loopback: a developer's machine, not Azure."""
+        return is_loopback(self.arm_endpoint)
+
+
+def is_loopback(url: str) -> bool:
+    """True if the URL's host is this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _Reader:
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.env = env
+        self.mistakes: list[str] = []
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.env.get(name, "").strip() or default
+
+    def read[T](self, name: str, default: T, parse: Callable[[str], T], expected: str) -> T:
+        text = self.text(name)
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except ValueError:
+            self.mistakes.append(f"{name}: must be {expected}, not {text[:60]!r}")
+            return default
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        def parse(text: str) -> float:
+            value = float(text)
+            if not low <= value <= high:
+                raise ValueError
+            return value
+
+        return self.read(name, default, parse, f"a number from {low:g} to {high:g}")
+
+
+def load_settings(env: Mapping[str, str]) -> Settings:
+    """Read the environment. Raises BadSettings with every mistake in it."""
+    r = _Reader(env)
+    deployment = r.text("RESPONDER_DEPLOYMENT", "default").lower()
+    if not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?", deployment):
+        r.mistakes.append("RESPONDER_DEPLOYMENT: must be 1-20 letters, digits or inner hyphens")
+    subscriptions = tuple(
+        s.strip().lower() for s in r.text("RESPONDER_SUBSCRIPTIONS").split(",") if s.strip()
+    )
+    for one in subscriptions:
+        if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", one):
+            r.mistakes.append(f"RESPONDER_SUBSCRIPTIONS: {one[:60]!r} is no subscription id")
+    storage = _storage(r)
+    budget = r.number("RESPONDER_BUDGET_SECONDS", 15, 2, 20)
+    settings = Settings(
+        deployment=deployment,
+        mode=r.read("RESPONDER_MODE", Mode.ENFORCE, lambda t: Mode(t.lower()),
+                    f"one of {', '.join(Mode)}"),
+        policy_file=Path(r.text("RESPONDER_POLICY", str(DEFAULT_POLICY))),
+        arm_endpoint=_arm_endpoint(r),
+        subscriptions=subscriptions,
+        home_subscription=(subscriptions or (r.text("WEBSITE_OWNER_NAME").partition("+")[0],))[0],
+        storage_connection=storage[0], table_endpoint=storage[1], queue_endpoint=storage[2],
+        client_id=r.text("AZURE_CLIENT_ID"),
+        managed_identity=bool(r.text("IDENTITY_ENDPOINT")),
+        lease_seconds=r.number("RESPONDER_LEASE_SECONDS", 60, 2, 600),
+        budget_seconds=budget,
+        sweep_seconds=r.number("RESPONDER_SWEEP_SECONDS", 60, 1, 3600),
+        machine_cache_seconds=r.number("RESPONDER_MACHINE_CACHE_SECONDS", 600, 0, 3600),
+        drift_seconds=r.number("RESPONDER_DRIFT_SECONDS", 3600, 5, 86400),
+        reconcile_seconds=r.number("RESPONDER_RECONCILE_SECONDS", 900, 1, 86400),
+        recheck_seconds=r.number("RESPONDER_RECHECK_SECONDS", 20, 1, 600),
+        poll_seconds=r.number("RESPONDER_POLL_SECONDS", 1, 0.05, 30),
+        retention_days=int(r.number("RESPONDER_RETENTION_DAYS", 400, 1, 4000)),
+        auth_on=r.text("WEBSITE_AUTH_ENABLED").lower() == "true",
+        commit_queue=r.text("COMMIT_QUEUE", "commit"),
+    )
+    if r.mistakes:
+        raise BadSettings(r.mistakes)
+    return settings
+
+
+def _storage(r: _Reader) -> tuple[str, str, str]:
+    """(connection string, table endpoint, queue endpoint): one or the others.
+
+    The ledger may have an account of its own (`LEDGER__…`); else it is the app's
+    (`AzureWebJobsStorage…`). A connection string holds a key, so only local storage may use one.
+    """
+    tables = r.text("LEDGER__tableServiceUri", r.text("AzureWebJobsStorage__tableServiceUri"))
+    queues = r.text("AzureWebJobsStorage__queueServiceUri")
+    connection = r.text("LEDGER", r.text("AzureWebJobsStorage"))
+    if tables and queues:
+        for name, url in (("tableServiceUri", tables), ("queueServiceUri", queues)):
+            if not url.startswith("https://") and not is_loopback(url):
+                r.mistakes.append(f"AzureWebJobsStorage__{name}: must be https")
+        return "", tables, queues
+    if connection:
+        if not _local_storage(connection):
+            r.mistakes.append(
+                "AzureWebJobsStorage: a connection string with a key is for local storage only; in "
+                "Azure set AzureWebJobsStorage__tableServiceUri and __queueServiceUri"
+            )
+        return connection, "", ""
+    r.mistakes.append(
+        "AzureWebJobsStorage: missing; set AzureWebJobsStorage__tableServiceUri and "
+        "AzureWebJobsStorage__queueServiceUri, or a local connection string"
+    )
+    return "", "", ""
+
+
+def _local_storage(connection: str) -> bool:
+    """True if every endpoint of the connection string is on loopback."""
+    if connection == "UseDevelopmentStorage=true":
+        return True
+    parts = dict(p.split("=", 1) for p in connection.split(";") if "=" in p)
+    ends = [v for k, v in parts.items() if k.lower().endswith("endpoint")]
+    return bool(ends) and all(is_loopback(e) for e in ends)
+
+
+def _arm_endpoint(r: _Reader) -> str:
+    url = r.text("AZURE_RESOURCE_MANAGER", AZURE_CLOUDS["management.azure.com"]).rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme != "https" or parts.username or parts.path or parts.query:
+        r.mistakes.append("AZURE_RESOURCE_MANAGER: must be https://host[:port]")
+    elif parts.hostname not in AZURE_CLOUDS and not is_loopback(url):
+        r.mistakes.append(
+            f"AZURE_RESOURCE_MANAGER: {parts.hostname} is not one of Azure's "
+            f"({', '.join(AZURE_CLOUDS)}); another address is accepted on loopback only, so that "
+            "no token leaves"
+        )
+    return url

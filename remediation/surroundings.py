@@ -1,0 +1,68 @@
+"""What the guardrails look at: people's wishes, read at every decision, and the estate's snapshot."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from remediation.clock import Clock, Deadline
+from remediation.cloud.cache import Kept
+from remediation.cloud.estate import EstateReader, Snapshot
+from remediation.errors import RemediationError
+from remediation.guardrails import Estate, Surroundings
+from remediation.ledger import Ledger
+from remediation.ledger.store import LedgerDown
+from remediation.policy import Policy
+
+_log = logging.getLogger(__name__)
+
+KEEP_SECONDS = 30.0
+SERVICE_TAGS_LOCATION = "westeurope"
+"""A reference only: the API answers with all regions wherever it is asked."""
+
+
+class SurroundingsReader:
+    """Reads holds and protected addresses fresh; keeps the estate's snapshot for half a minute."""
+
+    def __init__(
+        self, ledger: Ledger, estate: EstateReader, policy: Policy, clock: Clock, home: str
+    ) -> None:
+        self._ledger = ledger
+        self._reader = estate
+        self._policy = policy
+        self._clock = clock
+        self._home = home
+        self._kept: Kept[str, Estate] = Kept(clock, KEEP_SECONDS)
+
+    def now(self, deadline: Deadline, subscription: str = "") -> Surroundings:
+        """Everything the guardrails need. Without a usable snapshot the estate is unknown, and
+        every address asks first."""
+        protected, holds = self._ledger.control.wishes()
+        estate = self._kept.get("estate", lambda: self._estate(deadline, subscription))
+        return Surroundings(estate, protected, holds)
+
+    def refresh(self, deadline: Deadline, subscription: str = "") -> None:
+        """Take a new snapshot and keep it in the ledger."""
+        where = subscription or self._home
+        snapshot = self._reader.take(
+            self._clock.now(), (where, SERVICE_TAGS_LOCATION) if where else None, deadline
+        )
+        self._ledger.control.save_estate(snapshot.to_json())
+        self._kept.forget("estate")
+
+    def _estate(self, deadline: Deadline, subscription: str) -> Estate:
+        estate = self._stored()
+        half = self._policy.guardrails.estate_max_age / 2
+        if not estate.fresh(self._clock.now(), max(half, timedelta(minutes=1))):
+            try:
+                self.refresh(deadline.within(deadline.left() / 2), subscription)
+                estate = self._stored()
+            except LedgerDown:
+                raise
+            except RemediationError as error:
+                _log.warning("the estate's own addresses cannot be read now: %s", error)
+        return estate
+
+    def _stored(self) -> Estate:
+        held = self._ledger.control.estate()
+        return Snapshot.from_json(held).estate() if held else Estate()

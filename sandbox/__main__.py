@@ -1,0 +1,49 @@
+"""`python -m sandbox`: the local Azure alone. Prints its addresses as one line of JSON, then serves
+until it is interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+from sandbox.server import Sandbox
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox", description="A local Azure on loopback: ARM over TLS, Resource "
+        "Graph, Defender's alerts, a managed identity, an Event Grid topic. For development only.",
+    )
+    parser.add_argument("--folder", type=Path, help="where the throw-away CA is written")
+    parser.add_argument("--door", action="append", default=[], metavar="SERVICE=PORT",
+                        help="put a door before a local storage port, such as table=10002")
+    args = parser.parse_args()
+    if args.folder:
+        args.folder.mkdir(parents=True, exist_ok=True)
+    doors = {}
+    for text in args.door:
+        service, _, port = text.partition("=")
+        if not port.isdigit():
+            parser.error(f"--door {text}: expected SERVICE=PORT")
+        doors[service] = int(port)
+    asyncio.run(_serve(Sandbox(args.folder, doors)))
+    return 0
+
+
+async def _serve(sandbox: Sandbox) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(sign, stop.set)
+    async with sandbox.running():
+        print(json.dumps(sandbox.addresses), flush=True)
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,396 @@
+"""Network security groups and their rules: limits, refusals, default rules, back references.
+
+Refusals and their bodies: recorded traffic and public issues. That an address family must not mix
+in one rule is a guess of ours, on the strict side.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from sandbox.arm.call import Answer, Call, check_name, ref
+from sandbox.arm.errors import ArmError, bad, not_found
+from sandbox.arm.state import Child, Resource, State
+
+KIND = "microsoft.network/networksecuritygroups"
+TYPE = "Microsoft.Network/networkSecurityGroups"
+RULE_TYPE = f"{TYPE}/securityRules"
+PROTOCOLS = {"*", "tcp", "udp", "icmp", "esp", "ah"}
+MAX_RULES, MAX_ADDRESSES = 1000, 4000
+TAGS_SINGULAR = ("virtualnetwork", "internet", "azureloadbalancer")
+
+_DEFAULTS = (
+    ("AllowVnetInBound", "Allow inbound traffic from all VMs in VNET", "VirtualNetwork",
+     "VirtualNetwork", "Allow", 65000, "Inbound"),
+    ("AllowAzureLoadBalancerInBound", "Allow inbound traffic from azure load balancer",
+     "AzureLoadBalancer", "*", "Allow", 65001, "Inbound"),
+    ("DenyAllInBound", "Deny all inbound traffic", "*", "*", "Deny", 65500, "Inbound"),
+    ("AllowVnetOutBound", "Allow outbound traffic from all VMs to all VMs in VNET",
+     "VirtualNetwork", "VirtualNetwork", "Allow", 65000, "Outbound"),
+    ("AllowInternetOutBound", "Allow outbound traffic from all VMs to Internet", "*", "Internet",
+     "Allow", 65001, "Outbound"),
+    ("DenyAllOutBound", "Deny all outbound traffic", "*", "*", "Deny", 65500, "Outbound"),
+)
+_LISTS = ("sourcePortRanges", "destinationPortRanges", "sourceAddressPrefixes",
+          "destinationAddressPrefixes")
+_SINGLES = ("description", "protocol", "sourcePortRange", "destinationPortRange",
+            "sourceAddressPrefix", "destinationAddressPrefix")
+_GROUPS = ("sourceApplicationSecurityGroups", "destinationApplicationSecurityGroups")
+
+
+# --- rendering ---
+
+
+def render(state: State, nsg: Resource, api: str = "") -> dict[str, Any]:
+    """The NSG as ARM shows it."""
+    rules = nsg.children.get("securityrules", {})
+    busy = nsg.state if nsg.state != "Succeeded" else next(
+        (r.state for r in rules.values() if r.state != "Succeeded"), "Succeeded")
+    properties: dict[str, Any] = {
+        "provisioningState": busy,
+        "resourceGuid": nsg.guid,
+        "securityRules": [render_rule(nsg, r) for r in rules.values()],
+        "defaultSecurityRules": [_default(nsg, *d) for d in _DEFAULTS],
+    }
+    if "flushConnection" in (nsg.body.get("properties") or {}):
+        properties["flushConnection"] = nsg.body["properties"]["flushConnection"]
+    nics, subnets = users(state, nsg.id)
+    if nics:
+        properties["networkInterfaces"] = [ref(n) for n in nics]
+    if subnets:
+        properties["subnets"] = [ref(s) for s in subnets]
+    head = {"name": nsg.name, "id": nsg.id, "etag": nsg.etag, "type": TYPE,
+            "location": nsg.body.get("location", "")}
+    if "tags" in nsg.body:
+        head["tags"] = nsg.body["tags"]
+    return {**head, "properties": properties}
+
+
+def users(state: State, nsg_id: str) -> tuple[list[str], list[str]]:
+    """NICs and subnets that the NSG is attached to."""
+    low = nsg_id.lower()
+    nics = [r.id for r in state.of_kind("microsoft.network/networkinterfaces")
+            if _points(r.body.get("properties") or {}, low)]
+    subnets = [f"{v.id}/subnets/{s.name}"
+               for v in state.of_kind("microsoft.network/virtualnetworks")
+               for s in v.children.get("subnets", {}).values() if _points(s.properties, low)]
+    return nics, subnets
+
+
+def _points(properties: dict[str, Any], low: str) -> bool:
+    return str((properties.get("networkSecurityGroup") or {}).get("id", "")).lower() == low
+
+
+def _default(nsg: Resource, name: str, description: str, source: str, destination: str,
+             access: str, priority: int, direction: str) -> dict[str, Any]:
+    return {
+        "name": name, "id": f"{nsg.id}/defaultSecurityRules/{name}", "etag": nsg.etag,
+        "type": f"{TYPE}/defaultSecurityRules",
+        "properties": {
+            "provisioningState": nsg.state, "description": description, "protocol": "*",
+            "sourcePortRange": "*", "destinationPortRange": "*", "sourceAddressPrefix": source,
+            "destinationAddressPrefix": destination, "access": access, "priority": priority,
+            "direction": direction, **{k: [] for k in _LISTS},
+        },
+    }
+
+
+def render_rule(nsg: Resource, rule: Child) -> dict[str, Any]:
+    """A rule as ARM shows it: the four plural lists are always there, singles only if sent."""
+    p = rule.properties
+    out: dict[str, Any] = {"provisioningState": rule.state}
+    out.update({k: p[k] for k in _SINGLES if k in p})
+    out.update({"access": p["access"].title(), "priority": p["priority"],
+                "direction": p["direction"].title()})
+    out.update({k: p.get(k) or [] for k in _LISTS})
+    out.update({k: [ref(g["id"]) for g in p[k]] for k in _GROUPS if p.get(k)})
+    return {"name": rule.name, "id": f"{nsg.id}/securityRules/{rule.name}", "etag": nsg.etag,
+            "type": RULE_TYPE, "properties": out}
+
+
+# --- requests ---
+
+
+def put(call: Call) -> Answer:
+    """PUT the NSG: a full replacement, rules too."""
+    check_name(call.names[0])
+    body = call.json()
+    if not body.get("location"):
+        raise ArmError(400, "LocationRequired", "The location property is required for this "
+                       "definition.", gateway=True)
+    properties = body.get("properties") or {}
+    rules: dict[str, Child] = {}
+    old = call.state.get(call.id)
+    if old is not None:
+        call.check_match(old)
+        _refuse_if_busy(call, old)
+    for given in properties.get("securityRules") or []:
+        rule = _checked(call.id, str(given.get("name", "")), given.get("properties") or {}, rules)
+        rules[rule.name.lower()] = rule
+    nsg = old or Resource(call.id, KIND, {})
+    before = nsg.children.get("securityrules", {})
+    same = old is not None and {k: r.properties for k, r in before.items()} == {
+        k: r.properties for k, r in rules.items()}
+    _check_limits(call.id, rules)
+    nsg.body = {k: body[k] for k in ("location", "tags") if k in body}
+    nsg.body["properties"] = {k: v for k, v in properties.items() if k == "flushConnection"}
+    nsg.children["securityrules"] = before if same else rules
+    nsg.touch()
+    call.state.put(nsg)
+    if same:  # tags at most: nothing to bring to the hosts
+        op = call.state.begin(nsg.id, "PutNetworkSecurityGroupOperation", "Microsoft.Network",
+                              nsg.location, call.api, lambda: None, seconds=0)
+        return Answer(200, render(call.state, nsg), call.operation_headers(op, retry_after=False))
+    _set_state(nsg, "Updating")
+    op = call.state.begin(nsg.id, "PutNetworkSecurityGroupOperation", "Microsoft.Network",
+                          nsg.location, call.api, lambda: _settle(nsg))
+    return Answer(201 if old is None else 200, render(call.state, nsg), call.operation_headers(op))
+
+
+def get(call: Call) -> Answer:
+    """GET the NSG."""
+    nsg = _nsg(call)
+    return Answer(200, render(call.state, nsg), {"etag": nsg.etag})
+
+
+def delete(call: Call) -> Answer:
+    """DELETE the NSG, unless something is attached."""
+    nsg = call.state.get(call.id)
+    if nsg is None:
+        return Answer(204)
+    nics, subnets = users(call.state, nsg.id)
+    if nics or subnets:
+        raise bad(
+            "InUseNetworkSecurityGroupCannotBeDeleted",
+            f"Network security group {nsg.id} cannot be deleted because it is in use by the "
+            f"following resources: {', '.join([*nics, *subnets])}. In order to delete the Network "
+            "security group, remove the association with the resource(s). To learn how to do this, "
+            "see aka.ms/deletensg.",
+        )
+    op = call.state.begin(nsg.id, "DeleteNetworkSecurityGroupOperation", "Microsoft.Network",
+                          nsg.location, call.api, lambda: call.state.drop(nsg.id), deletes=True)
+    return Answer(202, None, call.operation_headers(op, location=True))
+
+
+def put_rule(call: Call) -> Answer:
+    """PUT one rule."""
+    nsg = _nsg(call)
+    call.check_match(nsg)
+    _refuse_if_busy(call, nsg)
+    name = call.names[1]
+    check_name(name)
+    rules = nsg.children.setdefault("securityrules", {})
+    old = rules.get(name.lower())
+    others = {k: r for k, r in rules.items() if k != name.lower()}
+    rule = _checked(nsg.id, old.name if old else name, call.json().get("properties") or {}, others)
+    _check_limits(nsg.id, {**others, name.lower(): rule})
+    if old is not None and old.properties == rule.properties and old.state == "Succeeded":
+        op = call.state.begin(f"{nsg.id}/securityRules/{name}", "PutSecurityRuleOperation",
+                              "Microsoft.Network", nsg.location, call.api, lambda: None, seconds=0)
+        return Answer(200, render_rule(nsg, old), call.operation_headers(op, retry_after=False))
+    rule.state = "Updating"
+    rules[name.lower()] = rule
+    nsg.touch()
+    call.state.version += 1
+
+    def finish() -> None:
+        rule.state = "Succeeded"
+        nsg.touch()
+
+    op = call.state.begin(f"{nsg.id}/securityRules/{name}", "PutSecurityRuleOperation",
+                          "Microsoft.Network", nsg.location, call.api, finish)
+    return Answer(201 if old is None else 200, render_rule(nsg, rule), call.operation_headers(op))
+
+
+def get_rule(call: Call) -> Answer:
+    """GET one rule."""
+    nsg = _nsg(call)
+    rule = nsg.children.get("securityrules", {}).get(call.names[1].lower())
+    if rule is None:
+        raise ArmError(404, "NotFound", f"Resource {call.id} not found.")
+    return Answer(200, render_rule(nsg, rule), {"etag": nsg.etag})
+
+
+def delete_rule(call: Call) -> Answer:
+    """DELETE one rule; 204 where there is none (a guess: never recorded)."""
+    nsg = _nsg(call)
+    rules = nsg.children.get("securityrules", {})
+    rule = rules.get(call.names[1].lower())
+    if rule is None:
+        return Answer(204)
+    call.check_match(nsg)
+    _refuse_if_busy(call, nsg)
+    rule.state = "Deleting"
+
+    def finish() -> None:
+        if rules.get(call.names[1].lower()) is rule:
+            rules.pop(call.names[1].lower())
+        nsg.touch()
+
+    op = call.state.begin(f"{nsg.id}/securityRules/{rule.name}", "DeleteSecurityRuleOperation",
+                          "Microsoft.Network", nsg.location, call.api, finish, deletes=True)
+    return Answer(202, None, call.operation_headers(op, location=True))
+
+
+def list_rules(call: Call) -> Answer:
+    """GET the custom rules."""
+    nsg = _nsg(call)
+    return Answer(200, {"value": [render_rule(nsg, r)
+                                  for r in nsg.children.get("securityrules", {}).values()]})
+
+
+def _nsg(call: Call) -> Resource:
+    nsg = call.state.get(call.id_of(1))
+    if nsg is None:
+        raise not_found(TYPE, call.names[0], call.group)
+    return nsg
+
+
+def _set_state(nsg: Resource, state: str) -> None:
+    nsg.state = state
+    for rule in nsg.children.get("securityrules", {}).values():
+        rule.state = state
+
+
+def _settle(nsg: Resource) -> None:
+    _set_state(nsg, "Succeeded")
+    nsg.touch()
+
+
+def _refuse_if_busy(call: Call, nsg: Resource) -> None:
+    """One write at a time, answered in one of the three recorded ways."""
+    op = call.state.pending(nsg.id)
+    mode = call.state.tuning.busy
+    if op is None or mode == "accept":
+        return
+    if mode == "409":
+        url = call.operation_headers(op)["azure-asyncoperation"]
+        raise ArmError(409, "AnotherOperationInProgress", "Another operation on this or dependent "
+                       "resource is in progress. To retrieve status of the operation use uri: "
+                       f"{url}.")
+    seconds = 2
+    raise ArmError(
+        429, "RetryableError", "A retryable error occurred.", headers={"retry-after": str(seconds)},
+        details=[{
+            "code": "RetryableErrorDueToAnotherOperation",
+            "message": f"Operation {op.name} ({op.id}) is updating resource {nsg.id}. The call can "
+                       f"be retried in {seconds} seconds.",
+        }],
+    )
+
+
+# --- what is refused ---
+
+
+def _checked(nsg_id: str, name: str, p: dict[str, Any], others: dict[str, Child]) -> Child:
+    """A rule from its request, or ARM's refusal."""
+    check_name(name)
+    rule_id = f"{nsg_id}/securityRules/{name}"
+    for field, allowed in (("protocol", PROTOCOLS), ("access", {"allow", "deny"}),
+                           ("direction", {"inbound", "outbound"})):
+        if str(p.get(field, "")).lower() not in allowed:
+            raise bad("InvalidRequestFormat", f"Cannot parse the request: {field} of {rule_id} has "
+                      f"the value '{p.get(field)}'.")
+    priority = p.get("priority")
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 100 <= priority <= 4096:
+        raise bad("SecurityRuleInvalidPriority", f"Security rule {rule_id} has invalid Priority. "
+                  f"Value provided: {priority} Allowed range 100-4096.")
+    if len(str(p.get("description") or "")) > 140:
+        raise bad("SecurityRuleInvalidDescription", f"Security rule {rule_id} has a description of "
+                  "more than 140 characters.")
+    for other in others.values():
+        if (other.properties["priority"] == priority
+                and other.properties["direction"].lower() == p["direction"].lower()):
+            raise bad("SecurityRuleConflict", f"Security rule {other.name} conflicts with rule "
+                      f"{name}. Rules cannot have the same Priority and Direction. To learn more, "
+                      "see aka.ms/nsgrules.")
+    for side in ("source", "destination"):
+        _check_side(rule_id, side, p)
+    kept = {k: p[k] for k in (*_SINGLES, *_LISTS, *_GROUPS, "access", "priority", "direction")
+            if p.get(k) is not None}
+    return Child(name, kept)
+
+
+def _check_side(rule_id: str, side: str, p: dict[str, Any]) -> None:
+    one, many = p.get(f"{side}AddressPrefix"), p.get(f"{side}AddressPrefixes") or []
+    groups = p.get(f"{side}ApplicationSecurityGroups") or []
+    if not one and not many and not groups:
+        raise _bad_prefix(rule_id, "")
+    if one and not _is_tag(one) and one != "*":
+        _network(rule_id, one)
+    networks = []
+    title = f"{side.title()}AddressPrefix"
+    for text in many:
+        if text == "*" or _is_tag(text):
+            raise bad("SecurityRuleParameterContainsUnsupportedValue",
+                      f"Security rule parameter {title} for rule with Id {rule_id} cannot specify "
+                      "existing VIRTUALNETWORK, INTERNET, AZURELOADBALANCER, '*' or system tags. "
+                      f"Unsupported value used: {text}.")
+        networks.append((_network(rule_id, text), text))
+    if len({n.version for n, _ in networks}) > 1:
+        raise _bad_prefix(rule_id, ", ".join(t for _, t in networks))
+    networks.sort(key=lambda n: (int(n[0].network_address), n[0].prefixlen))
+    for (a, x), (b, y) in zip(networks, networks[1:], strict=False):
+        if a.overlaps(b):
+            raise bad("OverlappingSubnetsNotPermittedInSecurityRule",
+                      f"Security rule parameter {title} for rule with Id {rule_id} contains "
+                      f"overlapping subnets [{x}, {y}], which is not permitted.")
+    for name in (f"{side}PortRange", f"{side}PortRanges"):
+        values = p.get(name)
+        for text in [values] if isinstance(values, str) else values or []:
+            if not _is_port(text, plural=name.endswith("s")):
+                raise bad("SecurityRuleInvalidPortRange", f"Security rule {rule_id} has invalid Port "
+                          f"range. Value provided: {text}. Value should be an integer OR integer "
+                          "range with '-' delimiter. Valid range 0-65535.")
+
+
+def _is_tag(text: str) -> bool:
+    """Service tags are words; anything with a digit first, a dot between digits or a colon is an
+    address."""
+    return text[:1].isalpha() and ":" not in text
+
+
+def _network(rule_id: str, text: str) -> Any:
+    try:
+        if text.isascii() and text.isdigit():  # .NET reads a bare number as an address
+            return ipaddress.ip_network(int(text) & 0xFFFFFFFF)
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise _bad_prefix(rule_id, text) from None
+
+
+def _bad_prefix(rule_id: str, text: str) -> ArmError:
+    return bad("SecurityRuleInvalidAddressPrefix", f"Security rule {rule_id} has invalid Address "
+               f"prefix. Value provided: {text}")
+
+
+def _is_port(text: str, *, plural: bool) -> bool:
+    if text == "*":
+        return not plural
+    low, dash, high = str(text).partition("-")
+    try:
+        a, b = int(low), int(high if dash else low)
+    except ValueError:
+        return False
+    return 0 <= a <= b <= 65535
+
+
+def _check_limits(nsg_id: str, rules: dict[str, Child]) -> None:
+    if len(rules) > MAX_RULES:
+        raise bad("SecurityRuleCountLimitReached",
+                  "A security group cannot have more than 1000 security rules.")
+    for side in ("source", "destination"):
+        count = sum(
+            len(r.properties.get(f"{side}AddressPrefixes") or ())
+            + bool(r.properties.get(f"{side}AddressPrefix"))
+            for r in rules.values()
+        )
+        if count > MAX_ADDRESSES:
+            name = f"{side.title()}AddressPrefixes"
+            raise bad(
+                "SecurityRuleAddressesOrPortsPerSecurityGroupLimitReached",
+                f"Network security group {nsg_id} has {count} {name}. A security group cannot have "
+                f"more than 4000 {name} as per the limit "
+                "MaxSecurityRuleAddressesOrPortsPerSecurityGroup.",
+            )

@@ -1,0 +1,126 @@
+"""Which kind of resource is served by which functions, and which api-versions there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sandbox.arm import compute, effective, nic, nsg, publicip, security, vnet
+from sandbox.arm.call import Answer, Call
+from sandbox.arm.state import State
+
+type Handler = Callable[[Call], Answer]
+
+NSG, RULE = nsg.KIND, f"{nsg.KIND}/securityrules"
+VNET, SUBNET, PEERING = vnet.KIND, f"{vnet.KIND}/subnets", f"{vnet.KIND}/virtualnetworkpeerings"
+VM = compute.KIND
+
+
+def _list(kind: str, render: Callable[..., dict[str, object]], headers: str = "") -> Handler:
+    def handler(call: Call) -> Answer:
+        found = [render(call.state, r, call.api) for r in call.state.of_kind(kind, call.scope)]
+        return Answer(200, {"value": found}, compute.quota(headers) if headers else {})
+
+    return handler
+
+
+ITEMS: dict[tuple[str, str], Handler] = {
+    ("PUT", NSG): nsg.put, ("GET", NSG): nsg.get, ("DELETE", NSG): nsg.delete,
+    ("PUT", RULE): nsg.put_rule, ("GET", RULE): nsg.get_rule, ("DELETE", RULE): nsg.delete_rule,
+    ("PUT", VNET): vnet.put, ("GET", VNET): vnet.get, ("DELETE", VNET): vnet.delete,
+    ("PUT", SUBNET): vnet.put_subnet, ("GET", SUBNET): vnet.get_subnet,
+    ("DELETE", SUBNET): vnet.delete_subnet,
+    ("PUT", PEERING): vnet.put_peering, ("GET", PEERING): vnet.get_peering,
+    ("DELETE", PEERING): vnet.delete_peering,
+    ("PUT", nic.KIND): nic.put, ("GET", nic.KIND): nic.get, ("DELETE", nic.KIND): nic.delete,
+    ("PUT", publicip.KIND): publicip.put, ("GET", publicip.KIND): publicip.get,
+    ("DELETE", publicip.KIND): publicip.delete,
+    ("PUT", VM): compute.put, ("GET", VM): compute.get, ("DELETE", VM): compute.delete,
+    **{
+        (method, f"{VM}/{child}"): handler
+        for child in ("extensions", "runcommands")
+        for method, handler in (("PUT", compute.put_child), ("GET", compute.get_child),
+                                ("DELETE", compute.delete_child), ("PATCH", compute.patch_child))
+    },
+    ("GET", "microsoft.security/locations/alerts"): security.get_alert,
+}
+
+LISTS: dict[tuple[str, str], Handler] = {
+    ("GET", NSG): _list(NSG, nsg.render), ("GET", RULE): nsg.list_rules,
+    ("GET", VNET): _list(VNET, vnet.render), ("GET", SUBNET): vnet.list_subnets,
+    ("GET", nic.KIND): _list(nic.KIND, nic.render),
+    ("GET", publicip.KIND): _list(publicip.KIND, publicip.render),
+    ("GET", VM): _list(VM, compute.render, "HighCostGet"),
+    ("GET", f"{VM}/extensions"): compute.list_children,
+    ("GET", f"{VM}/runcommands"): compute.list_children,
+    ("GET", f"{VM}/vmsizes"): compute.sizes,
+    ("GET", f"{VM}/instanceview"): compute.instance_view,
+    ("POST", f"{nic.KIND}/effectivenetworksecuritygroups"): effective.start,
+    ("POST", f"{nic.KIND}/effectiveroutetable"): effective.start,
+    ("GET", "microsoft.security/alerts"): security.list_alerts,
+    **{("POST", f"microsoft.security/locations/alerts/{a}"): security.act_on_alert
+       for a in security.ALERT_ACTIONS},
+    ("GET", "microsoft.network/locations/servicetags"): security.service_tags,
+    ("GET", "microsoft.insights/eventtypes/management/values"): security.read_activity,
+}
+
+KNOWN = {kind for _, kind in (*ITEMS, *LISTS)}
+
+NETWORK_API = frozenset(
+    "2015-06-15 2016-03-30 2016-06-01 2016-09-01 2016-12-01 2017-03-01 2017-06-01 2017-08-01 "
+    "2017-09-01 2017-10-01 2017-11-01 2018-01-01 2018-02-01 2018-04-01 2018-06-01 2018-07-01 "
+    "2018-08-01 2018-10-01 2018-11-01 2018-12-01 2019-02-01 2019-04-01 2019-06-01 2019-07-01 "
+    "2019-08-01 2019-09-01 2019-11-01 2019-12-01 2020-03-01 2020-04-01 2020-05-01 2020-06-01 "
+    "2020-07-01 2020-08-01 2020-11-01 2021-02-01 2021-03-01 2021-05-01 2021-08-01 2022-01-01 "
+    "2022-05-01 2022-07-01 2022-09-01 2022-11-01 2023-02-01 2023-04-01 2023-05-01 2023-06-01 "
+    "2023-09-01 2023-11-01 2024-01-01 2024-03-01 2024-05-01 2024-07-01 2025-01-01 2025-03-01 "
+    "2025-05-01 2026-01-01 2026-03-01".split()
+)
+COMPUTE_API = frozenset(
+    "2015-06-15 2016-03-30 2017-03-30 2017-12-01 2018-04-01 2018-06-01 2018-10-01 2019-03-01 "
+    "2019-07-01 2019-12-01 2020-06-01 2020-12-01 2021-03-01 2021-04-01 2021-07-01 2021-11-01 "
+    "2022-03-01 2022-08-01 2022-11-01 2023-03-01 2023-07-01 2023-09-01 2024-03-01 2024-07-01 "
+    "2024-11-01 2025-04-01".split()
+)
+OTHER_API = {
+    "microsoft.security": frozenset("2019-01-01 2020-01-01 2021-01-01 2021-11-01 2022-01-01".split()),
+    "microsoft.insights": frozenset(["2015-04-01"]),
+    "microsoft.authorization": frozenset("2016-09-01 2017-04-01 2020-05-01".split()),
+    "microsoft.resourcegraph": frozenset(
+        "2019-04-01 2020-09-01 2021-03-01 2022-10-01 2024-04-01".split()),
+}
+
+
+def versions(namespace: str) -> frozenset[str]:
+    """The api-versions of a provider; none for one we do not know."""
+    low = namespace.lower()
+    if low == "microsoft.network":
+        return NETWORK_API
+    if low == "microsoft.compute":
+        return COMPUTE_API
+    return OTHER_API.get(low, frozenset())
+
+
+RENDER: dict[str, Callable[..., dict[str, object]]] = {
+    NSG: nsg.render, VNET: vnet.render, nic.KIND: nic.render, publicip.KIND: publicip.render,
+    VM: compute.render,
+}
+"""How Resource Graph shows each kind."""
+
+
+def rows(state: State) -> list[dict[str, object]]:
+    """All resources as the graph's `resources` table sees them."""
+    found = []
+    for resource in state.resources.values():
+        body = RENDER[resource.kind](state, resource) if resource.kind in RENDER else {
+            "id": resource.id, "name": resource.name, "type": resource.kind,
+            "location": resource.location, "properties": resource.body.get("properties") or {},
+        }
+        body = {**body, "type": str(body["type"]).lower()}
+        if resource.kind == VM:
+            properties = dict(body["properties"])  # type: ignore[call-overload]  # always a dict
+            power = resource.facts.get("power", "running")
+            properties["extended"] = {"instanceView": {"powerState": {
+                "code": f"PowerState/{power}", "displayStatus": f"VM {power}", "level": "Info"}}}
+            body["properties"] = properties
+        found.append(body)
+    return found

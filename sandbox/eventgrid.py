@@ -1,0 +1,183 @@
+"""An Event Grid topic: takes CloudEvents, shakes hands with a webhook, delivers, retries, buries.
+
+Rules (the project's facts on Event Grid): at least once, no order; 30 s to answer; retries after
+10 s, 30 s, 1 min, 5 min, 10 min, 30 min, 1 h…; repeated failures delay new events too; dead letters
+hold why. `scale` shrinks all waiting for demos and tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from sandbox.log import Log
+
+RETRIES = (10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200, 43_200)
+ANSWER_SECONDS = 30.0
+MAX_BYTES = 1024 * 1024
+
+
+@dataclass
+class Delivery:
+    """One event on its way."""
+
+    event: dict[str, Any]
+    published: str
+    attempts: int = 0
+    last: str = ""
+    last_at: str = ""
+    done: float = 0.0
+
+
+@dataclass
+class Topic:
+    """One topic with one webhook subscription."""
+
+    webhooks: list[str] = field(default_factory=list)
+    cloud: bool = True
+    scale: float = 1.0
+    max_attempts: int = 30
+    deliveries: list[Delivery] = field(default_factory=list)
+    dead: list[dict[str, Any]] = field(default_factory=list)
+    turn: int = 0
+
+
+class EventGrid:
+    """The publisher's HTTP side, and its deliveries."""
+
+    def __init__(self, log: Log) -> None:
+        self.topic = Topic()
+        self._log = log
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._client = httpx.AsyncClient(timeout=ANSWER_SECONDS,
+                                         limits=httpx.Limits(max_connections=500))
+
+    async def publish(self, request: Request) -> Response:
+        """POST /topics/{name}/api/events: one event, or a list."""
+        raw = await request.body()
+        if len(raw) > MAX_BYTES:
+            return JSONResponse({"error": {"code": "PayloadTooLarge"}}, 413)
+        try:
+            events = json.loads(raw)
+        except ValueError:
+            return JSONResponse({"error": {"code": "BadRequest", "message": "not JSON"}}, 400)
+        events = events if isinstance(events, list) else [events]
+        for event in events:
+            missing = [k for k in ("id", "source", "type", "specversion") if k not in event]
+            if missing:
+                return JSONResponse({"error": {"code": "BadRequest", "message":
+                                               f"not a CloudEvent: {missing} missing"}}, 400)
+        for event in events:
+            self.send(event)
+        return Response(status_code=200)
+
+    def send(self, event: dict[str, Any]) -> Delivery:
+        """Start delivering one event."""
+        event.setdefault("time", _now())
+        delivery = Delivery(event, _now())
+        self.topic.deliveries.append(delivery)
+        task = asyncio.create_task(self._deliver(delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return delivery
+
+    async def subscribe(self, request: Request) -> Response:
+        """PUT /topics/{name}/subscription {"webhooks": […], "scale": …}: with the handshake."""
+        body = await request.json()
+        self.topic.webhooks = list(body["webhooks"])
+        self.topic.scale = float(body.get("scale", self.topic.scale))
+        self.topic.max_attempts = int(body.get("maxAttempts", self.topic.max_attempts))
+        for url in self.topic.webhooks:
+            problem = await self._handshake(url)
+            if problem:
+                return JSONResponse({"error": problem}, 400)
+        return JSONResponse({"ok": True})
+
+    async def _handshake(self, url: str) -> str:
+        """CloudEvents' abuse protection; the older schema's validation event too."""
+        options = await self._client.options(
+            url, headers={"WebHook-Request-Origin": "eventgrid.azure.net"})
+        allowed = options.headers.get("webhook-allowed-origin", "")
+        if options.status_code != 200 or allowed not in ("*", "eventgrid.azure.net"):
+            return f"handshake refused: {options.status_code} {allowed}"
+        code = str(uuid.uuid4())
+        body = [{"id": code, "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
+                 "subject": "", "topic": "", "eventTime": _now(), "dataVersion": "1",
+                 "data": {"validationCode": code}}]
+        answer = await self._client.post(url, json=body,
+                                         headers={"aeg-event-type": "SubscriptionValidation"})
+        if answer.status_code != 200 or answer.json().get("validationResponse") != code:
+            return f"validation refused: {answer.status_code}"
+        return ""
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        topic = self.topic
+        while True:
+            delivery.attempts += 1
+            delivery.last_at = _now()
+            delivery.last = await self._once(delivery)
+            if delivery.last == "Delivered":
+                delivery.done = time.time()
+                return
+            if delivery.attempts > len(RETRIES) or delivery.attempts >= topic.max_attempts:
+                self._bury(delivery)
+                return
+            await asyncio.sleep(RETRIES[delivery.attempts - 1] * topic.scale)
+
+    async def _once(self, delivery: Delivery) -> str:
+        topic = self.topic
+        if not topic.webhooks:
+            return "NotFound"
+        url = topic.webhooks[topic.turn % len(topic.webhooks)]
+        topic.turn += 1
+        started = time.perf_counter()
+        status = 0
+        try:
+            answer = await self._client.post(
+                url, content=json.dumps(delivery.event),
+                headers={"aeg-event-type": "Notification",
+                         "content-type": "application/cloudevents+json; charset=utf-8"},
+            )
+            status = answer.status_code
+            outcome = "Delivered" if status < 300 else (
+                "BadRequest" if status in (400, 401, 403, 404, 413) else "GenericError")
+        except httpx.TimeoutException:
+            outcome = "TimedOut"
+        except httpx.HTTPError:
+            outcome = "SocketError"
+        self._log.add("eventgrid", "POST", str(delivery.event.get("id", "")), status, "publisher",
+                      (time.perf_counter() - started) * 1000, outcome=outcome,
+                      attempt=delivery.attempts)
+        return outcome
+
+    def _bury(self, delivery: Delivery) -> None:
+        self.topic.dead.append({
+            **delivery.event, "deadletterreason": "MaxDeliveryAttemptsExceeded",
+            "deliveryattempts": delivery.attempts, "lastdeliveryoutcome": delivery.last,
+            "publishtime": delivery.published, "lastdeliveryattempttime": delivery.last_at,
+        })
+
+    async def dead_letters(self, request: Request) -> Response:
+        """GET /topics/{name}/deadletters: what a dead-letter blob would hold."""
+        return JSONResponse(self.topic.dead)
+
+    async def status(self, request: Request) -> Response:
+        """GET /topics/{name}: all deliveries."""
+        return JSONResponse([
+            {"id": d.event.get("id"), "attempts": d.attempts, "last": d.last,
+             "published": d.published, "done": d.done}
+            for d in self.topic.deliveries
+        ])
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,196 @@
+"""Resource Graph: KQL really executed (duckdb-kql) over the same state, within Azure's dialect.
+
+What Azure's dialect refuses and duckdb-kql would run is refused here by name. Paging, the quota of
+15 queries per 5 s and an optional lag behind the state are the sandbox's.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+import time
+from typing import Any
+
+from sandbox.arm.call import Answer
+from sandbox.arm.errors import ArmError
+from sandbox.arm.security import graph_row
+from sandbox.arm.routes import rows as routes_rows
+from sandbox.arm.state import State
+
+TABLES = ("resources", "resourcecontainers", "securityresources", "computeresources",
+          "networkresources", "patchassessmentresources", "advisorresources")
+COLUMNS = ("id", "name", "type", "location", "resourceGroup", "subscriptionId", "tags", "properties")
+REFUSED = (
+    (r"(^|\|)\s*(let|mv-apply|evaluate|parse|parse-where|serialize|render|fork|facet|invoke)\b", "operator"),
+    (r"\bkind\s*=\s*(leftanti|leftsemi|rightanti|rightsemi|rightouter|anti)\b", "join kind"),
+    (r"\bjoin\s+(?!kind)\(?\s*materialize", "materialize"),
+)
+MAX_JOINS, MAX_MV_EXPAND, MAX_MV_LIMIT, MAX_UNIONS = 3, 3, 400, 3
+PAGE_DEFAULT, PAGE_MOST = 100, 1000
+
+
+class Graph:
+    """One connection; queries take turns."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._lock = threading.Lock()
+        self._con: Any = None
+        self._built = self._copied = -1
+        self._rows: list[dict[str, Any]] = []
+        self._alerts: list[dict[str, Any]] = []
+        self._seen: tuple[int, float] = (-1, 0.0)
+
+    def prepare(self) -> None:
+        """Copy the state's rows if they changed; on the event loop, which alone may read them."""
+        if self._copied != self._state.version:
+            self._copied = self._state.version
+            self._rows = routes_rows(self._state)
+            self._alerts = [graph_row(a, a["id"].split("/")[2])
+                            for a in self._state.alerts.values()]
+
+    def query(self, raw: bytes, caller: str) -> Answer:
+        """POST /providers/Microsoft.ResourceGraph/resources"""
+        quota = self._take(caller)
+        try:
+            body = json.loads(raw)
+            text = str(body["query"])
+        except (ValueError, KeyError, TypeError):
+            raise _bad("InvalidQuery", "Query is missing.") from None
+        options = body.get("options") or {}
+        top = options.get("$top", options.get("top")) or PAGE_DEFAULT
+        if not 1 <= int(top) <= PAGE_MOST:
+            raise _bad("InvalidTop", f"$top must be from 1 to {PAGE_MOST}.")
+        skip = _skip(options.get("$skipToken"))
+        refuse(text)
+        columns, rows = self._run(text, body.get("subscriptions") or [])
+        page = rows[skip : skip + int(top)]
+        answer: dict[str, Any] = {
+            "totalRecords": len(rows), "count": len(page), "facets": [], "resultTruncated": "false",
+        }
+        shown = [dict(zip(columns, r, strict=True)) for r in page]
+        if str(options.get("resultFormat", "objectArray")) == "table":
+            answer["data"] = {"columns": [{"name": c, "type": "string"} for c in columns],
+                              "rows": [list(r) for r in page]}
+        else:
+            answer["data"] = shown
+        if skip + len(page) < len(rows):
+            if "id" in columns:
+                token = json.dumps({"skip": skip + len(page)}).encode()
+                answer["$skipToken"] = base64.b64encode(token).decode()
+            else:
+                answer["resultTruncated"] = "true"
+        return Answer(200, answer, quota)
+
+    def _take(self, caller: str) -> dict[str, str]:
+        tuning = self._state.tuning
+        bucket = self._state.bucket("graph", caller)
+        wait = bucket.take() if tuning.throttle else None
+        headers = {"x-ms-user-quota-remaining": str(int(bucket.tokens)),
+                   "x-ms-user-quota-resets-after": "00:00:05"}
+        if wait is not None:
+            raise ArmError(429, "RateLimiting", "Please provide below info when asking for support.",
+                           headers={**headers, "retry-after": str(max(1, round(wait)))})
+        return headers
+
+    def _run(self, text: str, subscriptions: list[str]) -> tuple[list[str], list[tuple[Any, ...]]]:
+        import duckdb
+        import duckdb_kql
+
+        with self._lock:
+            con = self._fresh(duckdb_kql)
+            wanted = [s.lower() for s in subscriptions]
+            con.execute("create or replace table _scope(s varchar)")
+            if wanted:
+                con.executemany("insert into _scope values (?)", [[s] for s in wanted])
+            for table in TABLES:
+                where = " where subscriptionId in (select s from _scope)" if wanted else ""
+                con.execute(f"create or replace view {table} as select * from all_{table}{where}")
+            try:
+                relation = duckdb_kql.kql(con, text)
+                rows = relation.fetchall()
+            except (duckdb.Error, duckdb_kql.KqlError) as error:
+                raise _bad("InvalidQuery", f"Query is invalid: {str(error).splitlines()[0]}") from None
+            kinds = [str(t) for t in relation.types]
+            names = list(relation.columns)
+        return names, [tuple(_plain(v, k) for v, k in zip(r, kinds, strict=True)) for r in rows]
+
+    def _fresh(self, duckdb_kql: Any) -> Any:
+        """The tables as they should look now, no fresher than the lag allows."""
+        if self._con is None:
+            self._con = duckdb_kql.connect()
+        version, now = self._copied, time.monotonic()
+        if version != self._seen[0]:
+            self._seen = (version, now)
+        lag = self._state.tuning.graph_lag
+        if self._built == version or (self._built >= 0 and now - self._seen[1] < lag):
+            return self._con
+        for table in TABLES:
+            columns = ", ".join(f"{c} {'json' if c in ('tags', 'properties') else 'varchar'}"
+                                for c in COLUMNS)
+            self._con.execute(f"drop table if exists all_{table} cascade")
+            self._con.execute(f"create table all_{table} ({columns})")
+        self._fill("resources", self._rows)
+        self._fill("securityresources", self._alerts)
+        self._built = version
+        return self._con
+
+    def _fill(self, table: str, rows: list[dict[str, Any]]) -> None:
+        values = []
+        for r in rows:
+            parts = str(r["id"]).split("/")
+            group = parts[4] if len(parts) > 4 and parts[3].lower() == "resourcegroups" else ""
+            values.append([
+                r["id"], r.get("name", ""), str(r.get("type", "")).lower(), r.get("location", ""),
+                group.lower(), parts[2].lower(), json.dumps(r.get("tags") or {}),
+                json.dumps(r.get("properties") or {}),
+            ])
+        if values:
+            self._con.executemany(f"insert into all_{table} values (?,?,?,?,?,?,?,?)", values)
+
+
+def refuse(text: str) -> None:
+    """What Resource Graph does not take, though the engine would. Raises 400 InvalidQuery."""
+    bare = re.sub(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", "''", text)
+    for pattern, what in REFUSED:
+        hit = re.search(pattern, bare, re.IGNORECASE)
+        if hit:
+            raise _bad("InvalidQuery", f"Query is invalid: unsupported {what} '{hit[0].strip(' |')}'.")
+    if len(re.findall(r"\|\s*join\b", bare, re.IGNORECASE)) > MAX_JOINS:
+        raise _bad("InvalidQuery", f"Query is invalid: more than {MAX_JOINS} joins.")
+    if len(re.findall(r"\|\s*union\b", bare, re.IGNORECASE)) > MAX_UNIONS:
+        raise _bad("InvalidQuery", f"Query is invalid: more than {MAX_UNIONS} unions.")
+    expands = re.findall(r"\|\s*mv-expand\b([^|]*)", bare, re.IGNORECASE)
+    if len(expands) > MAX_MV_EXPAND:
+        raise _bad("InvalidQuery", f"Query is invalid: more than {MAX_MV_EXPAND} mv-expand.")
+    for one in expands:
+        limit = re.search(r"\blimit\s+(\d+)", one, re.IGNORECASE)
+        if limit is None:
+            raise _bad("InvalidQuery", "The sandbox wants mv-expand with an explicit limit: Azure "
+                       "silently cuts at 128.")
+        if int(limit[1]) > MAX_MV_LIMIT:
+            raise _bad("InvalidQuery", f"Query is invalid: mv-expand limit above {MAX_MV_LIMIT}.")
+
+
+def _bad(code: str, message: str) -> ArmError:
+    return ArmError(400, "BadRequest", "Please provide below info when asking for support.",
+                    details=[{"code": code, "message": message}])
+
+
+def _skip(token: Any) -> int:
+    if not token:
+        return 0
+    try:
+        return int(json.loads(base64.b64decode(str(token)))["skip"])
+    except (ValueError, KeyError, TypeError):
+        raise _bad("InvalidSkipToken", "The skip token is invalid.") from None
+
+
+def _plain(value: Any, kind: str) -> Any:
+    if kind == "JSON" and isinstance(value, str):
+        return json.loads(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return str(value)
