@@ -21,7 +21,7 @@ def on_alert(event: func.EventGridEvent) -> None:
 
 
 @app.timer_trigger(arg_name="timer", schedule="%SWEEP_SCHEDULE%", use_monitor=True)
-def sweep(timer: func.TimerRequest) -> None:
+def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding wants it
     """Lift what is due, finish what is unfinished."""
     responder = responder_app().responder
     responder.sweep(responder.sweep_budget())

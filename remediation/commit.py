@@ -41,6 +41,7 @@ from remediation.model import BlockKey, BlockState, Direction, ResourceId, utc
 from remediation.notify import Notifier
 from remediation.nsg import (
     PARKED,
+    Family,
     Nsg,
     Ownership,
     Rule,
@@ -488,7 +489,7 @@ class Commit:
         except Locked:
             if write.before is None:
                 raise
-            family = 6 if write.name.endswith("-v6") else 4
+            family: Family = 6 if write.name.endswith("-v6") else 4
             parked = Wanted(write.name, write.direction, family, (PARKED[family],),
                             write.before.priority)
             _log.info("a lock forbids deleting %s: parked instead", write.name)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from remediation.model import Direction, utc
+from remediation.model import utc
 from remediation.nsg import Network, Nsg, Rule, network
 from remediation.policy import Guardrails
 

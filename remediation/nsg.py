@@ -268,7 +268,7 @@ def wanted_rules(
     window: Window,
 ) -> tuple[Wanted, ...]:
     """The owned rules this NSG should have: all four slots, empty ones too, the outbound first."""
-    wanted = []
+    wanted: list[Wanted] = []
     for direction in (Direction.OUTBOUND, Direction.INBOUND):
         given = set(addresses.get(direction, ()))
         for family in (4, 6):
@@ -330,7 +330,7 @@ def may_match_remote(rule: Rule, prefixes: Iterable[str]) -> bool:
         if theirs is None:
             if text not in REMOTE_NEVER:
                 return True
-        elif any(n.version == theirs.version and n.overlaps(theirs) for n in nets):  # type: ignore[arg-type]  # same version
+        elif any(n.version == theirs.version and n.overlaps(theirs) for n in nets):
             return True
     return False
 

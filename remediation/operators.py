@@ -304,8 +304,8 @@ class Operator:
         short = deadline.within(5)
         checks = {
             "ledger": check(lambda: r.ledger.control.last_job("sweep")),
-            "arm": check(lambda: self._ping_arm(short)),
-            "graph": check(lambda: self._ping_graph(short)),
+            "arm": check(lambda: self._network.subscriptions(short)),
+            "graph": check(lambda: r.ping_graph(short)),
         }
         ledger = checks["ledger"]["ok"]
         last = r.ledger.control.last_job("sweep") if ledger else None
@@ -318,12 +318,6 @@ class Operator:
             "mode": r.settings.mode.value,
             "deployment": r.settings.deployment,
         }
-
-    def _ping_arm(self, deadline: Deadline) -> None:
-        self._network.ping(deadline)
-
-    def _ping_graph(self, deadline: Deadline) -> None:
-        self._r.ping_graph(deadline)
 
 
 def alert_to_json(alert: Any) -> dict[str, Any]:

@@ -101,7 +101,6 @@ def decide(
     row = policy.row_for(alert)
     mode, reasons = effective_mode(alert, row, cap, verdict)
     addresses, skipped = screen(alert, policy, mode, scene.around)
-    notices: list[str] = []
     gaps: list[Skipped] = []
     blocks: list[PlannedBlock] = []
     if addresses:
@@ -112,7 +111,7 @@ def decide(
         blocks = _place(addresses, row, scene, policy, ownership, gaps)
         blocks = [_with_questions(b, alert, row, reasons, mode, scene, policy) for b in blocks]
         blocks = _over_caps(blocks, addresses, scene, policy)
-    notices += _notices(alert, mode, gaps, blocks, verdict, row)
+    notices = _notices(alert, mode, gaps, blocks, verdict)
     return Plan(
         alert_id=alert.alert_id,
         mode=mode,
@@ -228,8 +227,7 @@ def _over_caps(
 
 
 def _notices(
-    alert: Alert, mode: Mode, gaps: list[Skipped], blocks: list[PlannedBlock], verdict: Verdict,
-    row: Row,
+    alert: Alert, mode: Mode, gaps: list[Skipped], blocks: list[PlannedBlock], verdict: Verdict
 ) -> list[str]:
     """What a human should read about this alert; empty where all went by itself."""
     if alert.closed or alert.is_sample:

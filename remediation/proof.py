@@ -100,7 +100,7 @@ def first_leak(nsg: Nsg, key: BlockKey, local: Iterable[str]) -> Rule | None:
     rules = sorted(
         (r for r in nsg.rules if r.direction is key.direction), key=lambda r: r.priority
     )
-    places = list(dict.fromkeys(local)) or [None]
+    places: list[str | None] = [*dict.fromkeys(local)] or [None]
     for rule in rules:
         if not _matches_remote(rule, key.address, unknown=rule.allow):
             continue

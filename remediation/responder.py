@@ -323,9 +323,9 @@ class Responder:
             self.commit.look_at(nsg_id, now + RESUME_AFTER / 2)
             changed = self.ledger.blocks.claim(claims, now)
             pending += [b.key for b in changed if b.state is BlockState.PENDING]
-            for block in changed:
-                _log.info("alert %s: %s %s %s on %s", plan.alert_id, block.state,
-                          block.key.direction, block.key.address, nsg_id)
+            for one in changed:
+                _log.info("alert %s: %s %s %s on %s", plan.alert_id, one.state,
+                          one.key.direction, one.key.address, nsg_id)
         return pending
 
     def commit_nsg(self, nsg_id: str, deadline: Deadline) -> Committed:

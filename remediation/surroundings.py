@@ -43,9 +43,8 @@ class SurroundingsReader:
 
     def refresh(self, deadline: Deadline, subscription: str = "") -> None:
         """Take a new snapshot and keep it in the ledger."""
-        where = subscription or self._home
         snapshot = self._reader.take(
-            self._clock.now(), (where, SERVICE_TAGS_LOCATION) if where else None, deadline
+            self._clock.now(), subscription or self._home, SERVICE_TAGS_LOCATION, deadline
         )
         self._ledger.control.save_estate(snapshot.to_json())
         self._kept.forget("estate")

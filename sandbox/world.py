@@ -141,7 +141,7 @@ class World:
     def _spawn(self, name: str, command: list[str], env: Mapping[str, str]) -> Process:
         log = self.folder / f"{name}.log"
         with log.open("w") as out:
-            popen = subprocess.Popen(  # noqa: S603 - our own commands
+            popen = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=out, stdin=subprocess.DEVNULL, text=True,
                 env=dict(env), cwd=ROOT, start_new_session=True,
             )
@@ -300,10 +300,7 @@ class World:
 
     def settled(self, seconds: float = 60.0) -> bool:
         """Wait until every event published so far has been delivered."""
-        for _ in waiting(seconds):
-            if all(d["last"] == "Delivered" for d in self.deliveries()):
-                return True
-        return False
+        return any(all(d["last"] == "Delivered" for d in self.deliveries()) for _ in waiting(seconds))
 
     def api(
         self, host: FunctionsHost, method: str, path: str, body: Any = None, **query: Any

@@ -92,8 +92,8 @@ def _own_addresses(
     elif flagged:
         keys = (*OWN_KEYS, "attacker ip")
     for key in keys:
-        for one, _ in addresses(ext.get(key))[0]:
-            own[one] = None
+        for found, _ in addresses(ext.get(key))[0]:
+            own[found] = None
     _, end = _ends(direction)
     if direction in (AlertDirection.INBOUND, AlertDirection.OUTBOUND_C2):
         for _, entity in entities.of_kind(*CONNECTION):

@@ -18,7 +18,7 @@ MAX_DEPTH = 12
 
 def loads(value: Any) -> Any:
     """JSON text → what it holds; anything else, and text that is not JSON, as it is."""
-    if not isinstance(value, str) or not value.lstrip()[:1] in ("{", "[") or not value.strip():
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "[") or not value.strip():
         return value
     try:
         return json.loads(value)
@@ -64,6 +64,10 @@ class Fields:
     def items(self) -> Iterator[tuple[str, Any]]:
         """Folded names with their values."""
         yield from self._values.items()
+
+    def values(self) -> Iterator[Any]:
+        """The values alone."""
+        yield from self._values.values()
 
     def __contains__(self, name: str) -> bool:
         return name.casefold() in self._values
@@ -204,7 +208,7 @@ class Entities:
         name = fields.text("$id")
         if name:
             self._by_id.setdefault(name, []).append(fields)
-        for _, value in fields.items():
+        for value in fields.values():
             for inner in value if isinstance(value, list) else [value]:
                 if isinstance(inner, Mapping):
                     self._index(inner, depth + 1)

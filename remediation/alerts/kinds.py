@@ -44,8 +44,10 @@ _BY_NAME: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, alert_type in (
         (r"network communication with a malicious machine detected", "Network_CommunicationWithC2"),
         (
-            r"traffic detected from ip addresses recommended for blocking"
-            r"|traffic (detected )?from unrecommended ip addresses( was detected)?",
+            (
+                r"traffic detected from ip addresses recommended for blocking|"
+                r"traffic (detected )?from unrecommended ip addresses( was detected)?"
+            ),
             "Network_TrafficFromUnrecommendedIP",
         ),
         (r"possible incoming sql brute force attempts detected", "SQL_Incoming_BF_OneToOne"),

@@ -81,11 +81,13 @@ class EstateReader:
         self._network = net
         self._tags = tags
 
-    def take(self, now: datetime, where: tuple[str, str] | None, deadline: Deadline) -> Snapshot:
+    def take(
+        self, now: datetime, subscription: str, location: str, deadline: Deadline
+    ) -> Snapshot:
         """Read all public addresses and ranges the identity can see.
 
-        `where` is (subscription, location) for the service tags. Where they cannot be read the
-        snapshot says so, and every address asks first.
+        Service tags are asked of `subscription`, or of any that the identity sees if that is ''.
+        Where they cannot be read the snapshot says so, and every address asks first.
         """
         rows = self._graph.rows("estate_addresses", deadline)
         public = [a for a in (address(str(r.get("address", ""))) for r in rows) if a]
@@ -96,17 +98,18 @@ class EstateReader:
             if r.get("prefix")
         ]
         return Snapshot(now, tuple(sorted(set(public))), tuple(sorted(set(ranges))),
-                        self._services(where, deadline))
+                        self._services(subscription, location, deadline))
 
     def _services(
-        self, where: tuple[str, str] | None, deadline: Deadline
+        self, subscription: str, location: str, deadline: Deadline
     ) -> dict[str, tuple[str, ...]] | None:
         if not self._tags:
             return {}
-        if where is None:
-            return None
         try:
-            tags = self._network.service_tags(*where, deadline)
+            asked = subscription or next(iter(self._network.subscriptions(deadline)), "")
+            if not asked:
+                return None
+            tags = self._network.service_tags(asked, location, deadline)
         except RemediationError as error:
             _log.warning("service tags cannot be read, so every address asks first: %s", error)
             return None

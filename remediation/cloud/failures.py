@@ -124,7 +124,8 @@ def _body(error: HttpResponseError) -> Mapping[str, Any]:
 
 
 def _retry_after(error: HttpResponseError) -> float | None:
-    text = error.response.headers.get("Retry-After") if error.response is not None else None
+    headers: Mapping[str, str] = getattr(error.response, "headers", None) or {}
+    text = headers.get("Retry-After")
     try:
         return float(text) if text is not None else None
     except ValueError:

@@ -31,7 +31,7 @@ def query_text(name: str) -> str:
     return "\n".join(line for line in lines if not line.lstrip().startswith("//"))
 
 
-def fill(query: str, **values: str | Sequence[str]) -> str:
+def fill(query: str, /, **values: str | Sequence[str]) -> str:
     """Put values in place of `{name}`: text quoted, lists as `'a', 'b'`. Raises Invalid."""
     for name, value in values.items():
         many = [value] if isinstance(value, str) else list(value)
@@ -49,11 +49,11 @@ class Graph:
         self._clients = clients
         self._subscriptions = list(subscriptions) or None
 
-    def rows(self, name: str, deadline: Deadline, **values: str | Sequence[str]) -> list[dict[str, Any]]:
+    def rows(self, query: str, deadline: Deadline, /, **values: str | Sequence[str]) -> list[dict[str, Any]]:
         """Run a query; every page of its result."""
         from azure.mgmt.resourcegraph.models import QueryRequest, QueryRequestOptions
 
-        text = fill(query_text(name), **values)
+        text = fill(query_text(query), **values)
         found: list[dict[str, Any]] = []
         token: str | None = None
         for _ in range(MAX_PAGES):
@@ -64,10 +64,10 @@ class Graph:
             )
 
             def call(request: QueryRequest = request) -> Any:
-                with translated(f"graph query {name}"):
+                with translated(f"graph query {query}"):
                     return self._clients.graph().resources(request)
 
-            answer = retrying(call, deadline, what=f"graph query {name}")
+            answer = retrying(call, deadline, what=f"graph query {query}")
             found += [row for row in answer.data or () if isinstance(row, dict)]
             token = answer.skip_token
             if not token:

@@ -171,9 +171,10 @@ class Network:
 
         return retrying(call, deadline, what=f"read public IP {pip.name}")
 
-    def ping(self, deadline: Deadline) -> None:
-        """Does ARM answer us with our token? Lists the subscriptions we see."""
-        self._clients.arm_get("", "/subscriptions", "2022-12-01", deadline)
+    def subscriptions(self, deadline: Deadline) -> list[str]:
+        """The subscriptions that the identity can see; also the cheapest proof that ARM answers."""
+        body = self._clients.arm_get("", "/subscriptions", "2022-12-01", deadline)
+        return [str(s.get("subscriptionId", "")).lower() for s in body.get("value") or ()]
 
     def service_tags(self, subscription: str, location: str, deadline: Deadline) -> dict[str, list[str]]:
         """Microsoft's service tags and their prefixes, as published to this subscription."""

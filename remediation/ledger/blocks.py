@@ -195,7 +195,8 @@ class Blocks:
 
     def find(self, address: str = "", block_id: str = "") -> Iterator[Block]:
         """Live blocks of an address, or of an id, over all NSGs."""
-        filters, parameters = ["live eq true"], {}
+        filters = ["live eq true"]
+        parameters: dict[str, Any] = {}
         if address:
             filters.append("address eq @address")
             parameters["address"] = address
@@ -210,7 +211,8 @@ class Blocks:
         token: str = "",
     ) -> tuple[list[Block], str]:
         """One page of all blocks, ended ones too, filtered; and the next page's token."""
-        filters, parameters = [], {}
+        filters: list[str] = []
+        parameters: dict[str, Any] = {}
         for name, value in (("state", state), ("address", address), ("nsg", nsg_id)):
             if value:
                 filters.append(f"{name} eq @{name}")

@@ -112,11 +112,11 @@ class Tables:
 
     def create(self, name: str) -> None:
         """Make the table; that it is there already is fine."""
-        with _ledger(f"create table {name}"):
+        with _Ledgering(f"create table {name}"):
             self._clients.tables().create_table_if_not_exists(self._prefix + name)
 
 
-class _ledger:
+class _Ledgering:
     """`translated`, with what is not our own doing turned into LedgerDown."""
 
     def __init__(self, doing: str) -> None:
@@ -144,17 +144,17 @@ class Table:
     def _with_table[T](self, doing: str, call: Callable[[], T]) -> T:
         """Run; if the table is missing, make it and run once more."""
         try:
-            with _ledger(f"{doing} {self.name}"):
+            with _Ledgering(f"{doing} {self.name}"):
                 return call()
         except NotFound:
             self._tables.create(self.name)
-            with _ledger(f"{doing} {self.name}"):
+            with _Ledgering(f"{doing} {self.name}"):
                 return call()
 
     def get(self, partition: str, key: str) -> Row | None:
         """One row, or None."""
         try:
-            with _ledger(f"read {self.name}"):
+            with _Ledgering(f"read {self.name}"):
                 return _row(self._tables.client(self.name).get_entity(partition, key))
         except NotFound:
             return None
@@ -168,7 +168,7 @@ class Table:
 
         row = None
         try:
-            with _ledger(f"read {self.name}"):
+            with _Ledgering(f"read {self.name}"):
                 entity = self._tables.client(self.name).get_entity(
                     partition, key, raw_response_hook=hook
                 )
@@ -183,7 +183,7 @@ class Table:
         """A new row → its etag. Conflict if it is there."""
         entity = _entity(partition, key, values)
         return _etag(
-            self._with_table("insert into", lambda: self._tables.client(self.name).create_entity(entity))
+            self._with_table("add to", lambda: self._tables.client(self.name).create_entity(entity))
         )
 
     def put(self, partition: str, key: str, values: Mapping[str, Any], etag: str) -> str:
@@ -193,7 +193,7 @@ class Table:
 
         entity = _entity(partition, key, values)
         try:
-            with _ledger(f"update {self.name}"):
+            with _Ledgering(f"update {self.name}"):
                 return _etag(
                     self._tables.client(self.name).update_entity(
                         entity, mode=UpdateMode.REPLACE, etag=etag,
@@ -218,7 +218,7 @@ class Table:
         from azure.core import MatchConditions
 
         try:
-            with _ledger(f"delete from {self.name}"):
+            with _Ledgering(f"delete in {self.name}"):
                 self._tables.client(self.name).delete_entity(
                     partition, key, etag=etag, match_condition=MatchConditions.IfNotModified
                 )
@@ -258,13 +258,11 @@ class Table:
             raise Conflict(f"{self.name}: the row has changed")
         return ""
 
-    def query(self, text: str, *, select: list[str] | None = None, **parameters: Any) -> Iterator[Row]:
+    def query(self, text: str, **parameters: Any) -> Iterator[Row]:
         """All rows of an OData filter with `@name` parameters. A missing table has none."""
         try:
-            with _ledger(f"query {self.name}"):
-                pages = self._tables.client(self.name).query_entities(
-                    text, parameters=parameters, select=select
-                )
+            with _Ledgering(f"query {self.name}"):
+                pages = self._tables.client(self.name).query_entities(text, parameters=parameters)
                 for entity in pages:
                     yield _row(entity)
         except NotFound:
@@ -276,7 +274,7 @@ class Table:
         """One page of a query and the token of the next, '' at the end."""
         start = json.loads(token) if token else None
         try:
-            with _ledger(f"query {self.name}"):
+            with _Ledgering(f"query {self.name}"):
                 pages = self._tables.client(self.name).query_entities(
                     text, parameters=parameters, results_per_page=size
                 ).by_page(continuation_token=start)

@@ -7,6 +7,7 @@ in one rule is a guess of ours, on the strict side.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from typing import Any
 
 from sandbox.arm.call import Answer, Call, check_name, ref
@@ -331,7 +332,7 @@ def _check_side(rule_id: str, side: str, p: dict[str, Any]) -> None:
     if len({n.version for n, _ in networks}) > 1:
         raise _bad_prefix(rule_id, ", ".join(t for _, t in networks))
     networks.sort(key=lambda n: (int(n[0].network_address), n[0].prefixlen))
-    for (a, x), (b, y) in zip(networks, networks[1:], strict=False):
+    for (a, x), (b, y) in itertools.pairwise(networks):
         if a.overlaps(b):
             raise bad("OverlappingSubnetsNotPermittedInSecurityRule",
                       f"Security rule parameter {title} for rule with Id {rule_id} contains "

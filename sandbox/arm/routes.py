@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from sandbox.arm import compute, effective, nic, nsg, publicip, security, vnet
 from sandbox.arm.call import Answer, Call
@@ -15,7 +16,7 @@ VNET, SUBNET, PEERING = vnet.KIND, f"{vnet.KIND}/subnets", f"{vnet.KIND}/virtual
 VM = compute.KIND
 
 
-def _list(kind: str, render: Callable[..., dict[str, object]], headers: str = "") -> Handler:
+def _list(kind: str, render: Callable[..., dict[str, Any]], headers: str = "") -> Handler:
     def handler(call: Call) -> Answer:
         found = [render(call.state, r, call.api) for r in call.state.of_kind(kind, call.scope)]
         return Answer(200, {"value": found}, compute.quota(headers) if headers else {})
@@ -65,28 +66,28 @@ LISTS: dict[tuple[str, str], Handler] = {
 
 KNOWN = {kind for _, kind in (*ITEMS, *LISTS)}
 
-NETWORK_API = frozenset(
-    "2015-06-15 2016-03-30 2016-06-01 2016-09-01 2016-12-01 2017-03-01 2017-06-01 2017-08-01 "
-    "2017-09-01 2017-10-01 2017-11-01 2018-01-01 2018-02-01 2018-04-01 2018-06-01 2018-07-01 "
-    "2018-08-01 2018-10-01 2018-11-01 2018-12-01 2019-02-01 2019-04-01 2019-06-01 2019-07-01 "
-    "2019-08-01 2019-09-01 2019-11-01 2019-12-01 2020-03-01 2020-04-01 2020-05-01 2020-06-01 "
-    "2020-07-01 2020-08-01 2020-11-01 2021-02-01 2021-03-01 2021-05-01 2021-08-01 2022-01-01 "
-    "2022-05-01 2022-07-01 2022-09-01 2022-11-01 2023-02-01 2023-04-01 2023-05-01 2023-06-01 "
-    "2023-09-01 2023-11-01 2024-01-01 2024-03-01 2024-05-01 2024-07-01 2025-01-01 2025-03-01 "
-    "2025-05-01 2026-01-01 2026-03-01".split()
-)
-COMPUTE_API = frozenset(
-    "2015-06-15 2016-03-30 2017-03-30 2017-12-01 2018-04-01 2018-06-01 2018-10-01 2019-03-01 "
-    "2019-07-01 2019-12-01 2020-06-01 2020-12-01 2021-03-01 2021-04-01 2021-07-01 2021-11-01 "
-    "2022-03-01 2022-08-01 2022-11-01 2023-03-01 2023-07-01 2023-09-01 2024-03-01 2024-07-01 "
-    "2024-11-01 2025-04-01".split()
-)
+NETWORK_API = frozenset("""
+    2015-06-15 2016-03-30 2016-06-01 2016-09-01 2016-12-01 2017-03-01 2017-06-01 2017-08-01
+    2017-09-01 2017-10-01 2017-11-01 2018-01-01 2018-02-01 2018-04-01 2018-06-01 2018-07-01
+    2018-08-01 2018-10-01 2018-11-01 2018-12-01 2019-02-01 2019-04-01 2019-06-01 2019-07-01
+    2019-08-01 2019-09-01 2019-11-01 2019-12-01 2020-03-01 2020-04-01 2020-05-01 2020-06-01
+    2020-07-01 2020-08-01 2020-11-01 2021-02-01 2021-03-01 2021-05-01 2021-08-01 2022-01-01
+    2022-05-01 2022-07-01 2022-09-01 2022-11-01 2023-02-01 2023-04-01 2023-05-01 2023-06-01
+    2023-09-01 2023-11-01 2024-01-01 2024-03-01 2024-05-01 2024-07-01 2025-01-01 2025-03-01
+    2025-05-01 2026-01-01 2026-03-01
+""".split())
+COMPUTE_API = frozenset("""
+    2015-06-15 2016-03-30 2017-03-30 2017-12-01 2018-04-01 2018-06-01 2018-10-01 2019-03-01
+    2019-07-01 2019-12-01 2020-06-01 2020-12-01 2021-03-01 2021-04-01 2021-07-01 2021-11-01
+    2022-03-01 2022-08-01 2022-11-01 2023-03-01 2023-07-01 2023-09-01 2024-03-01 2024-07-01
+    2024-11-01 2025-04-01
+""".split())
 OTHER_API = {
-    "microsoft.security": frozenset("2019-01-01 2020-01-01 2021-01-01 2021-11-01 2022-01-01".split()),
+    "microsoft.security": frozenset(["2019-01-01", "2020-01-01", "2021-01-01", "2021-11-01", "2022-01-01"]),
     "microsoft.insights": frozenset(["2015-04-01"]),
-    "microsoft.authorization": frozenset("2016-09-01 2017-04-01 2020-05-01".split()),
+    "microsoft.authorization": frozenset(["2016-09-01", "2017-04-01", "2020-05-01"]),
     "microsoft.resourcegraph": frozenset(
-        "2019-04-01 2020-09-01 2021-03-01 2022-10-01 2024-04-01".split()),
+        ["2019-04-01", "2020-09-01", "2021-03-01", "2022-10-01", "2024-04-01"]),
 }
 
 
@@ -100,14 +101,14 @@ def versions(namespace: str) -> frozenset[str]:
     return OTHER_API.get(low, frozenset())
 
 
-RENDER: dict[str, Callable[..., dict[str, object]]] = {
+RENDER: dict[str, Callable[..., dict[str, Any]]] = {
     NSG: nsg.render, VNET: vnet.render, nic.KIND: nic.render, publicip.KIND: publicip.render,
     VM: compute.render,
 }
 """How Resource Graph shows each kind."""
 
 
-def rows(state: State) -> list[dict[str, object]]:
+def rows(state: State) -> list[dict[str, Any]]:
     """All resources as the graph's `resources` table sees them."""
     found = []
     for resource in state.resources.values():
@@ -117,7 +118,7 @@ def rows(state: State) -> list[dict[str, object]]:
         }
         body = {**body, "type": str(body["type"]).lower()}
         if resource.kind == VM:
-            properties = dict(body["properties"])  # type: ignore[call-overload]  # always a dict
+            properties: dict[str, Any] = dict(body["properties"])
             power = resource.facts.get("power", "running")
             properties["extended"] = {"instanceView": {"powerState": {
                 "code": f"PowerState/{power}", "displayStatus": f"VM {power}", "level": "Info"}}}

@@ -130,7 +130,7 @@ def put(call: Call) -> Answer:
                                       extra=before[name.lower()].extra if name.lower() in before else {})
     for name in set(before) - set(subnets):
         _refuse_in_use(call.state, f"{call.id}/subnets/{before[name].name}", before[name].name)
-    kept = {k: body[k] for k in ("location", "tags", "extendedLocation") if k in body}
+    kept: dict[str, Any] = {k: body[k] for k in ("location", "tags", "extendedLocation") if k in body}
     kept["properties"] = properties
     same = (
         old is not None and old.body == kept
@@ -288,10 +288,12 @@ def delete_peering(call: Call) -> Answer:
     peerings = vnet.children.get("virtualnetworkpeerings", {})
     if call.names[1].lower() not in peerings:
         return Answer(204)
+
+    def finish() -> None:
+        peerings.pop(call.names[1].lower(), None)
+
     op = call.state.begin(call.id, "DeleteVirtualNetworkPeeringOperation", "Microsoft.Network",
-                          vnet.location, call.api,
-                          lambda: peerings.pop(call.names[1].lower(), None) and None,
-                          deletes=True, retry_after=10)
+                          vnet.location, call.api, finish, deletes=True, retry_after=10)
     return Answer(202, None, call.operation_headers(op, location=True))
 
 

@@ -41,7 +41,7 @@ async def _serve(args: argparse.Namespace) -> None:
         timeout_graceful_shutdown=10,
     ))
     task = asyncio.create_task(server.serve())
-    while not server.started and not task.done():
+    while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     if server.started:
         print(json.dumps({"url": f"http://127.0.0.1:{args.port}", "pid": os.getpid(),

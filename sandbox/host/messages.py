@@ -19,7 +19,8 @@ class TypedData:
 
     def __init__(self, **field: Any) -> None:
         self.__dict__.update(field)
-        self.kind, self.value = next(iter(field.items()), (None, None))
+        self.kind: str | None = next(iter(field), None)
+        self.value: Any = next(iter(field.values()), None)
 
     def WhichOneof(self, _: str) -> str | None:  # noqa: N802 - protobuf's name
         """The name of the field that is set."""

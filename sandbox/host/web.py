@@ -48,7 +48,7 @@ class Template:
                 pattern += f"(?:/(?P<{hit[1]}>[^/]+))" + ("?" if hit[2] else "")
             order.append(0 if hit is None else 1)
         self.order = order
-        self._pattern = re.compile(f"/{prefix}{pattern}/?" if prefix else f"{pattern}/?", re.I)
+        self._pattern = re.compile(f"/{prefix}{pattern}/?" if prefix else f"{pattern}/?", re.IGNORECASE)
 
     def match(self, path: str, method: str) -> dict[str, str | None] | None:
         """The parameters if it matches."""
@@ -117,7 +117,7 @@ class Host:
         async def guarded() -> None:
             try:
                 await coroutine
-            except Exception:
+            except Exception:  # noqa: BLE001 - one listener's end must not end the host
                 _log.exception("a listener stopped")
 
         self._tasks.append(asyncio.create_task(guarded()))

@@ -72,7 +72,7 @@ class Worker:
                                   properties={"protos": PROTOS, "host": "127.0.0.1"})
         future = asyncio.run_coroutine_threadsafe(handler(message), self._loop)
         response = await asyncio.wrap_future(future)
-        return response, response.result.status == PROTOS.StatusResult.Success  # type: ignore[attr-defined]  # a stand-in
+        return response, response.result.status == PROTOS.StatusResult.Success
 
     async def index(self) -> list[Function]:
         """Load the app → its functions. Raises RuntimeError with the library's own words."""

@@ -1,0 +1,171 @@
+"""The command line: `explain` works offline; the others speak to a deployed app's HTTP API.
+
+    python -m remediation explain FILE [--json]
+    python -m remediation blocks|replay|revoke|approvals|approve|alert|health … --url URL --key KEY
+"""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from remediation.errors import BadPolicy
+from remediation.explain import as_json, as_text, explain
+from remediation.policy import DEFAULT_POLICY, load_policy
+
+EXIT_BAD = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command → its exit code: 0 done, 1 the API said no, 2 it could not be asked."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except BrokenPipeError:
+        # The reader went away: nothing is left to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m remediation", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    one = verbs.add_parser("explain", help="what an alert says and what the policy would do; offline")
+    one.add_argument("file", type=Path, help="an alert, a list, an export, an event, a dead letter")
+    one.add_argument("--json", action="store_true", help="a list of objects instead of text")
+    one.add_argument("--policy", type=Path, default=DEFAULT_POLICY, help="another policy.toml")
+    one.set_defaults(run=_explain)
+
+    one = _remote(verbs, "blocks", "list blocks", _blocks)
+    for name in ("state", "address", "nsg"):
+        one.add_argument(f"--{name}", default="")
+    one = _remote(verbs, "replay", "replay an alert by id or from a file", _replay)
+    one.add_argument("alert", help="an alert id, or a file that holds alerts")
+    one.add_argument("--dry-run", action="store_true", help="show the plan and the difference only")
+    one.add_argument("--override", action="store_true", help="answer all questions with yes")
+    one = _remote(verbs, "revoke", "lift blocks now and hold the address", _revoke)
+    one.add_argument("what", help="an address or a block id")
+    one.add_argument("--reason", required=True)
+    one.add_argument("--hold-hours", type=int)
+    one = _remote(verbs, "approvals", "list open questions", _approvals)
+    one = _remote(verbs, "approve", "answer a question", _approve)
+    one.add_argument("id")
+    one.add_argument("decision", choices=["approve", "reject"])
+    one.add_argument("--reason", required=True)
+    one = _remote(verbs, "alert", "normal form, plan and timeline of an alert", _alert)
+    one.add_argument("id")
+    _remote(verbs, "health", "what is reachable", _health)
+    return parser
+
+
+def _remote(verbs: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
+    one: argparse.ArgumentParser = verbs.add_parser(name, help=text)
+    one.add_argument("--url", default=os.environ.get("RESPONDER_URL", ""),
+                     help="the app's address (or RESPONDER_URL)")
+    one.add_argument("--key", default=os.environ.get("RESPONDER_KEY", ""),
+                     help="a function key (or RESPONDER_KEY)")
+    one.add_argument("--token", default=os.environ.get("RESPONDER_TOKEN", ""),
+                     help="a bearer token, where sign-in is on (or RESPONDER_TOKEN)")
+    one.set_defaults(run=run)
+    return one
+
+
+def _explain(args: argparse.Namespace) -> int:
+    try:
+        text = decode(args.file.read_bytes())
+        policy = load_policy(args.policy)
+    except (OSError, ValueError) as error:
+        print(f"{args.file}: cannot be read: {error}", file=sys.stderr)
+        return EXIT_BAD
+    except BadPolicy as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD
+    entries = explain(text, policy)
+    print(as_json(entries) if args.json else as_text(entries))
+    return 0
+
+
+def decode(data: bytes) -> str:
+    """UTF-8, or UTF-16 with its mark (as Windows tools write). What is neither becomes text that
+    is not JSON, and is reported as such."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    return data.decode("utf-8-sig", errors="replace")
+
+
+def _call(args: argparse.Namespace, method: str, path: str, *, body: Any = None,
+          raw: str = "", **query: Any) -> int:
+    """One call of the API; its answer is printed."""
+    import requests
+
+    if not args.url:
+        print("--url is missing: the app's address, such as https://NAME.azurewebsites.net",
+              file=sys.stderr)
+        return EXIT_BAD
+    headers = {"content-type": "application/json"}
+    if args.key:
+        headers["x-functions-key"] = args.key
+    if args.token:
+        headers["authorization"] = f"Bearer {args.token}"
+    try:
+        answer = requests.request(
+            method, f"{args.url.rstrip('/')}/api/{path}", headers=headers, timeout=60,
+            params={k: v for k, v in query.items() if v},
+            data=(raw or json.dumps(body)).encode() if raw or body is not None else None,
+        )
+    except requests.RequestException as error:
+        print(f"{args.url}: {error}", file=sys.stderr)
+        return EXIT_BAD
+    try:
+        print(json.dumps(answer.json(), indent=2))
+    except ValueError:
+        print(f"{answer.status_code} {answer.reason}", file=sys.stderr)
+    return 0 if answer.ok else 1
+
+
+def _blocks(args: argparse.Namespace) -> int:
+    return _call(args, "GET", "blocks", state=args.state, address=args.address, nsg=args.nsg)
+
+
+def _replay(args: argparse.Namespace) -> int:
+    path = Path(args.alert)
+    raw = decode(path.read_bytes()) if path.is_file() else json.dumps({"alertId": args.alert})
+    return _call(args, "POST", "replay", raw=raw, dryRun="true" if args.dry_run else "",
+                 override="true" if args.override else "")
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    field = "address" if "." in args.what or ":" in args.what else "blockId"
+    body: dict[str, Any] = {field: args.what, "reason": args.reason}
+    if args.hold_hours is not None:
+        body["holdHours"] = args.hold_hours
+    return _call(args, "POST", "blocks/revoke", body=body)
+
+
+def _approvals(args: argparse.Namespace) -> int:
+    return _call(args, "GET", "approvals")
+
+
+def _approve(args: argparse.Namespace) -> int:
+    return _call(args, "POST", f"approvals/{args.id}",
+                 body={"decision": args.decision, "reason": args.reason})
+
+
+def _alert(args: argparse.Namespace) -> int:
+    return _call(args, "GET", f"alerts/{args.id}")
+
+
+def _health(args: argparse.Namespace) -> int:
+    return _call(args, "GET", "health")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
