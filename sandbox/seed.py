@@ -9,6 +9,7 @@
         "vms":   [{"name": "vm-1", "power": "running",
                    "nics": [{"name": "vm-1-nic", "subnet": "vnet/app", "address": "10.1.0.4",
                              "nsg": "nsg-nic", "publicIp": "pip-1"}]}]}],
+     "resources": [{…as ARM shows them…}],
      "alerts": [{…properties of a Defender alert…}],
      "locks":  [{"scope": "/subscriptions/…", "level": "CanNotDelete", "name": "keep"}],
      "denied": [{"action": "securityrules/write", "scope": "/subscriptions/…"}]}
@@ -21,6 +22,7 @@ from typing import Any
 from sandbox.arm import nic as nics
 from sandbox.arm import nsg as nsgs
 from sandbox.arm import publicip, vnet
+from sandbox.arm.adopt import adopt
 from sandbox.arm.call import ref
 from sandbox.arm.compute import KIND as VM
 from sandbox.arm.security import alert_body, put_lock
@@ -31,6 +33,8 @@ def seed(state: State, data: dict[str, Any]) -> dict[str, int]:
     """Add what the description names → how many resources there are now."""
     subscription = str(data.get("subscription", "00000000-0000-0000-0000-000000000001"))
     location = str(data.get("location", "westeurope"))
+    for body in data.get("resources") or []:
+        adopt(state, body)
     for group in data.get("groups") or []:
         _Group(state, subscription, str(group["name"]), location).add(group)
     for alert in data.get("alerts") or []:

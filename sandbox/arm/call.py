@@ -145,9 +145,10 @@ class Call:
         url = f"{base}/locations/{op.location}/operations/{op.id}"
         headers = {"azure-asyncnotification": "Enabled"}
         if op.provider == "Microsoft.Compute":
-            headers["azure-asyncoperation"] = f"{url}?p={op.id}&api-version={op.api}"
+            partition = f"p={op.id}&" if op.api >= "2022-01-01" else ""
+            headers["azure-asyncoperation"] = f"{url}?{partition}api-version={op.api}"
             if location:
-                headers["location"] = f"{url}?p={op.id}&monitor=true&api-version={op.api}"
+                headers["location"] = f"{url}?{partition}monitor=true&api-version={op.api}"
         else:
             headers["azure-asyncoperation"] = f"{url}?api-version={op.api}"
             if location:

@@ -80,9 +80,10 @@ def put(call: Call) -> Answer:
         if call.state.get(str(nic.get("id", ""))) is None:
             raise not_found("Microsoft.Network/networkInterfaces",
                             str(nic.get("id", "")).rpartition("/")[2], call.group)
+    before = old.body.get("properties") if old else None
     vm = old or Resource(call.id, KIND, {}, facts={"created": _stamp()})
     vm.body = {k: body[k] for k in ("location", "tags", "zones", "identity", "plan") if k in body}
-    vm.body["properties"] = _filled(vm, p, (old.body.get("properties") if old else None))
+    vm.body["properties"] = _filled(vm, p, before)
     vm.state = "Creating" if old is None else "Updating"
     answer = render(call.state, vm, call.api)
     call.state.put(vm)
@@ -181,6 +182,7 @@ def delete(call: Call) -> Answer:
             nic = call.state.get(str(config.get("id", "")))
             if nic is not None:
                 nic.facts.setdefault("mac", "00-0D-3A-00-00-00")
+                nic.facts.pop("vm", None)
         call.state.drop(vm.id)
         # For a moment the provider knows already and the gateway does not (recorded).
         call.state.gone_machines.add(vm.id.lower())

@@ -38,12 +38,12 @@ def render(state: State, nic: Resource, api: str = "") -> dict[str, Any]:
         "ipConfigurations": [_config(nic, c) for c in p.get("ipConfigurations") or []],
         "dnsSettings": settings,
     }
-    vm = machine_of(state, nic.id)
+    vm = machine_of(state, nic.id) or nic.facts.get("vm")
     if vm is not None or nic.facts.get("mac"):
         out["macAddress"] = nic.facts.setdefault("mac", _mac())
     if "enableAcceleratedNetworking" in p:
         out["enableAcceleratedNetworking"] = p["enableAcceleratedNetworking"]
-    elif nic.location not in _NO_ACCELERATION:
+    elif nic.location not in _NO_ACCELERATION and not nic.facts.get("plain"):
         out["enableAcceleratedNetworking"] = False
     if modern:
         out["vnetEncryptionSupported"] = False
@@ -141,7 +141,7 @@ def delete(call: Call) -> Answer:
     nic = call.state.get(call.id)
     if nic is None:
         return Answer(204)
-    vm = machine_of(call.state, nic.id)
+    vm = machine_of(call.state, nic.id) or nic.facts.get("vm")
     if vm is not None:
         raise bad(
             "NicInUse",

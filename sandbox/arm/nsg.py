@@ -76,7 +76,17 @@ def users(state: State, nsg_id: str) -> tuple[list[str], list[str]]:
     subnets = [f"{v.id}/subnets/{s.name}"
                for v in state.of_kind("microsoft.network/virtualnetworks")
                for s in v.children.get("subnets", {}).values() if _points(s.properties, low)]
+    nsg = state.get(low)
+    for found, name in ((nics, "nics"), (subnets, "subnets")):
+        known = {f.lower() for f in found}
+        # Users that a seeding named and nobody described.
+        found += [u for u in (nsg.facts.get(name, []) if nsg else [])
+                  if u.lower() not in known and not _described(state, u)]
     return nics, subnets
+
+
+def _described(state: State, resource_id: str) -> bool:
+    return state.get(resource_id.partition("/subnets/")[0]) is not None
 
 
 def _points(properties: dict[str, Any], low: str) -> bool:

@@ -26,7 +26,7 @@ def render(state: State, pip: Resource, api: str = "") -> dict[str, Any]:
     out["idleTimeoutInMinutes"] = p.get("idleTimeoutInMinutes", 4)
     out.update({k: p[k] for k in ("dnsSettings", "publicIPPrefix") if k in p})
     out["ipTags"] = p.get("ipTags") or []
-    user = user_of(state, pip.id)
+    user = user_of(state, pip.id) or pip.facts.get("user")
     if user:
         out["natGateway" if "/natgateways/" in user.lower() else "ipConfiguration"] = ref(user)
     if api >= "2022-06-01":
@@ -97,7 +97,7 @@ def delete(call: Call) -> Answer:
     pip = call.state.get(call.id)
     if pip is None:
         return Answer(204)
-    user = user_of(call.state, pip.id)
+    user = user_of(call.state, pip.id) or pip.facts.get("user")
     if user:
         raise bad(
             "PublicIPAddressCannotBeDeleted",

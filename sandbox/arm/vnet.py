@@ -47,7 +47,9 @@ def render_subnet(state: State, vnet: Resource, subnet: Child) -> dict[str, Any]
     out.update({k: p[k] for k in ("addressPrefix", "addressPrefixes") if k in p})
     out.update({k: ref(p[k]["id"]) for k in ("networkSecurityGroup", "routeTable", "natGateway")
                 if p.get(k)})
-    users = ip_configurations(state, subnet_id) or subnet.extra.get("ipConfigurations") or []
+    users = ip_configurations(state, subnet_id)
+    known = {u.lower() for u in users}
+    users += [u for u in subnet.extra.get("ipConfigurations") or [] if u.lower() not in known]
     if users:
         out["ipConfigurations"] = [ref(u) for u in users]
     if p.get("serviceEndpoints"):
@@ -133,8 +135,12 @@ def put(call: Call) -> Answer:
     kept: dict[str, Any] = {k: body[k] for k in ("location", "tags", "extendedLocation") if k in body}
     kept["properties"] = properties
     same = (
-        old is not None and old.body == kept
-        and {k: s.properties for k, s in before.items()} == {k: s.properties for k, s in subnets.items()}
+        old is not None
+        and {k: v for k, v in old.body.items() if k != "properties"}
+        == {k: v for k, v in kept.items() if k != "properties"}
+        and _essence(old.body["properties"]) == _essence(properties)
+        and {k: _essence(s.properties) for k, s in before.items()}
+        == {k: _essence(s.properties) for k, s in subnets.items()}
     )
     vnet = old or Resource(call.id, KIND, {})
     if same:
@@ -193,7 +199,8 @@ def put_subnet(call: Call) -> Answer:
     for prefix in [properties.get("addressPrefix"), *(properties.get("addressPrefixes") or [])]:
         if prefix:
             _prefix(call.id, prefix)
-    if old is not None and old.properties == properties and old.state == "Succeeded":
+    unchanged = old is not None and _essence(old.properties) == _essence(properties)
+    if old is not None and unchanged and old.state == "Succeeded":
         vnet.touch()
         op = call.state.begin(call.id, "PutSubnetOperation", "Microsoft.Network", vnet.location,
                               call.api, lambda: None, seconds=0)
@@ -295,6 +302,21 @@ def delete_peering(call: Call) -> Answer:
     op = call.state.begin(call.id, "DeleteVirtualNetworkPeeringOperation", "Microsoft.Network",
                           vnet.location, call.api, finish, deletes=True, retry_after=10)
     return Answer(202, None, call.operation_headers(op, location=True))
+
+
+_DEFAULTS = {"privateEndpointNetworkPolicies": "Disabled", "enableDdosProtection": False,
+             "privateLinkServiceNetworkPolicies": "Enabled"}
+_ANSWERED = ("provisioningState", "ipConfigurations", "virtualNetworkPeerings", "subnets",
+             "resourceGuid")
+
+
+def _essence(properties: dict[str, Any]) -> dict[str, Any]:
+    """What a PUT says, defaults and read-only parts aside: is it a change at all?"""
+    return {
+        k: ref(v["id"].lower()) if isinstance(v, dict) and "id" in v else v
+        for k, v in properties.items()
+        if k not in _ANSWERED and v not in ([], None) and _DEFAULTS.get(k) != v
+    }
 
 
 def _vnet(call: Call) -> Resource:
