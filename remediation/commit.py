@@ -192,31 +192,53 @@ class Commit:
         _log.info("commit of %s goes on later: %s", lease.nsg_id, error)
 
     def _give_up(self, lease: Lease, error: PermanentError, result: Committed) -> None:
-        """Azure says no for good: blocks that wait fail, lifts try again hourly, a human is told."""
+        """Azure says no to the NSG as a whole: all its blocks that wait fail, lifts come again."""
         result.reason = str(error)
         now = self._clock.now()
-        changed: list[Block] = []
-        for block in self._ledger.blocks.live(lease.nsg_id):
-            if block.state is BlockState.PENDING:
-                changed.append(replace(block, state=BlockState.FAILED, detail=str(error)[:500]))
-            elif block.state is BlockState.LIFTING or block.due(now):
-                changed.append(replace(
-                    block, state=BlockState.LIFTING, detail=str(error)[:500],
-                    attempts=block.attempts + 1, retry_at=now + LIFT_RETRY,
-                ))
+        changed = self._fail(self._ledger.blocks.live(lease.nsg_id), error, now)
         self._ledger.blocks.save(changed)
-        lifting = any(b.state is BlockState.LIFTING for b in changed)
-        if changed:
-            self._notifier.tell(
-                "lift-failed" if lifting else "block-failed", f"{lease.nsg_id}: {error}",
-                nsg=lease.nsg_id, blocks=[b.key.id for b in changed],
-                alerts=sorted({a for b in changed for a in b.alerts}),
-            )
         for block in changed:
             self._note(block, "failed" if block.state is BlockState.FAILED else "lift-failed",
                        now, error=str(error)[:500])
         self.look_at(lease.nsg_id, now + LIFT_RETRY)
         self._ledger.leases.drop(lease)
+
+    def _refused(self, write: Write, error: PermanentError, work: _Round) -> None:
+        """Azure says no to one rule: its blocks fail, its lifts come again, other rules go on."""
+        mine = [b for b in work.current() if self._slot(b) == write.name]
+        for block in self._fail(mine, error, work.now):
+            work.set(block)
+
+    def _fail(self, blocks: Iterable[Block], error: PermanentError, now: datetime) -> list[Block]:
+        """Blocks that wait fail; a lift is never given up, it is tried again hourly. A human is
+        told, of a lift once a day."""
+        text = str(error)[:500]
+        changed: list[Block] = []
+        told: list[Block] = []
+        for block in blocks:
+            if block.state is BlockState.PENDING:
+                changed.append(replace(block, state=BlockState.FAILED, detail=text))
+                told.append(block)
+            elif block.state is BlockState.LIFTING or block.due(now):
+                changed.append(replace(
+                    block, state=BlockState.LIFTING, detail=text, attempts=block.attempts + 1,
+                    retry_at=now + LIFT_RETRY,
+                ))
+                if block.attempts % 24 == 0:
+                    told.append(block)
+        if told:
+            lifting = any(b.state is BlockState.LIFTING for b in told)
+            nsg_id = told[0].key.nsg_id
+            self._notifier.tell(
+                "lift-failed" if lifting else "block-failed", f"{nsg_id}: {error}", nsg=nsg_id,
+                blocks=[b.key.id for b in told],
+                alerts=sorted({a for b in told for a in b.alerts}),
+            )
+        return changed
+
+    def _slot(self, block: Block) -> str:
+        """The name of the owned rule that a block belongs in."""
+        return self._ownership.name(block.key.direction, family_of(block.key.address))
 
     # --- one round ---
 
@@ -348,7 +370,7 @@ class Commit:
         """A rule with our name but without our marker is someone else's: never touched."""
         taken = {r.name.lower() for r in work.nsg.rules if self._ownership.claims_name(r)}
         for block in work.current():
-            name = self._ownership.name(block.key.direction, family_of(block.key.address))
+            name = self._slot(block)
             if block.wanted and name in taken:
                 detail = f"rule {name} is there without our marker: not ours to change"
                 work.set(replace(block, state=BlockState.FAILED, detail=detail))
@@ -370,8 +392,7 @@ class Commit:
             )
             if yield_to:
                 for block in work.current():
-                    name = self._ownership.name(block.key.direction, family_of(block.key.address))
-                    if name == drift.rule and block.wanted and block.proven:
+                    if self._slot(block) == drift.rule and block.wanted and block.proven:
                         work.set(replace(block, state=BlockState.OVERRIDDEN,
                                          detail=f"removed twice by {by}"))
         return found
@@ -430,9 +451,15 @@ class Commit:
         for write in writes:
             if deadline.left() < ARM_RESERVE_SECONDS:
                 raise Unfinished("the budget ended before the next write")
-            self._apply(lease, write, work, deadline)
             result.writes += 1
-            self._stamp(write, work)
+            try:
+                self._apply(lease, write, work, deadline)
+            except NotFound:
+                raise  # the NSG itself is gone
+            except PermanentError as error:
+                self._refused(write, error, work)
+            else:
+                self._stamp(write, work)
         if writes:
             work.nsg = self._network.read_nsg(work.nsg.id, deadline)
 
@@ -502,8 +529,7 @@ class Commit:
         """When the write reached the blocks that it is for."""
         at = self._clock.now()
         for block in work.current():
-            name = self._ownership.name(block.key.direction, family_of(block.key.address))
-            if name == write.name and block.state in (BlockState.PENDING, BlockState.LIFTING):
+            if self._slot(block) == write.name and block.state in (BlockState.PENDING, BlockState.LIFTING):
                 work.set(replace(block, written=at))
 
     # --- proving ---
@@ -561,6 +587,8 @@ class Commit:
 
     def _prove_lifted(self, block: Block, work: _Round, now: datetime, result: Committed) -> None:
         """Gone from every rule of ours: lifted. Else it stays `lifting` and is tried again."""
+        if block.retry_at is not None and block.retry_at > now:
+            return  # refused a moment ago
         rule = self._rule_for(block, work.nsg)
         if rule is not None and contains(rule.remote, block.key.address):
             raise Conflict(f"{work.nsg.id}: {block.key.address} is still in {rule.name}")
@@ -569,7 +597,7 @@ class Commit:
         result.lifted += 1
 
     def _rule_for(self, block: Block, nsg: Nsg) -> Rule | None:
-        name = self._ownership.name(block.key.direction, family_of(block.key.address))
+        name = self._slot(block)
         return next((r for r in nsg.rules if r.name == name and self._ownership.owns(r)), None)
 
     # --- marking ---

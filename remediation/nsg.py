@@ -401,12 +401,11 @@ def room_for(nsg: Nsg, ownership: Ownership, direction: Direction) -> int:
     """How many prefixes our rules of this direction may hold on the remote side, all families.
 
     Addresses are counted apart for sources and destinations, over all rules of the NSG, both
-    directions; our own rules of this direction are not counted, for they will be replaced.
+    directions. Our own rules are not counted, for they will be replaced; but those of the other
+    direction have a `*` on this side, one per family.
     """
     inbound = direction is Direction.INBOUND
     used = sum(
-        len(r.sources if inbound else r.destinations)
-        for r in nsg.rules
-        if not (ownership.owns(r) and r.direction is direction)
+        len(r.sources if inbound else r.destinations) for r in nsg.rules if not ownership.owns(r)
     )
-    return max(0, MAX_ADDRESSES_PER_SIDE - used)
+    return max(0, MAX_ADDRESSES_PER_SIDE - used - 2)

@@ -37,6 +37,7 @@ class Settings:
     storage_connection: str
     table_endpoint: str
     queue_endpoint: str
+    table_prefix: str
     client_id: str
     managed_identity: bool
     lease_seconds: float
@@ -123,6 +124,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         subscriptions=subscriptions,
         home_subscription=(subscriptions or (r.text("WEBSITE_OWNER_NAME").partition("+")[0],))[0],
         storage_connection=storage[0], table_endpoint=storage[1], queue_endpoint=storage[2],
+        table_prefix=_table_prefix(r),
         client_id=r.text("AZURE_CLIENT_ID"),
         managed_identity=bool(r.text("IDENTITY_ENDPOINT")),
         lease_seconds=r.number("RESPONDER_LEASE_SECONDS", 60, 2, 600),
@@ -168,6 +170,14 @@ def _storage(r: _Reader) -> tuple[str, str, str]:
         "AzureWebJobsStorage__queueServiceUri, or a local connection string"
     )
     return "", "", ""
+
+
+def _table_prefix(r: _Reader) -> str:
+    """Lets the ledgers of several deployments live in one account."""
+    prefix = r.text("RESPONDER_TABLE_PREFIX")
+    if not re.fullmatch(r"(?:[A-Za-z][A-Za-z0-9]{0,19})?", prefix):
+        r.mistakes.append("RESPONDER_TABLE_PREFIX: must be up to 20 letters and digits, a letter first")
+    return prefix
 
 
 def _local_storage(connection: str) -> bool:

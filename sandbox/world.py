@@ -54,19 +54,24 @@ class Process:
 
     def stop(self, seconds: float = 10.0) -> None:
         """Ask, wait, and only then kill."""
-        if not self.alive:
-            return
-        self.popen.terminate()
-        try:
-            self.popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        if self.alive:
+            self.popen.terminate()
+            try:
+                self.popen.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._close()
+
+    def _close(self) -> None:
+        if self.popen.stdout is not None:
+            self.popen.stdout.close()
 
     def kill(self) -> None:
         """SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.popen.pid, signal.SIGKILL)
         self.popen.wait()
+        self._close()
 
     def tail(self, lines: int = 15) -> str:
         """The last words of its log."""

@@ -36,7 +36,7 @@ def adopt(state: State, body: dict[str, Any]) -> Resource:
     resource.body["properties"] = properties
     if kind in _READERS:
         _READERS[kind](state, resource, properties)
-    elif kind not in (compute.KIND,):
+    elif kind != compute.KIND:
         resource.body = copy.deepcopy(body)
     state.put(resource)
     return resource

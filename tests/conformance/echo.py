@@ -18,7 +18,8 @@ class Echo:
         key = path.partition("?")[0].lower()
         known = key in self._held
         if method == "PUT":
-            self._held[key] = {**(body or {}), "id": path.partition("?")[0], "name": path.partition("?")[0].rpartition("/")[2]}
+            place = path.partition("?")[0]
+            self._held[key] = {**(body or {}), "id": place, "name": place.rpartition("/")[2]}
             return Answer(200 if known else 201, {}, self._held[key])
         if method == "DELETE":
             self._held.pop(key, None)

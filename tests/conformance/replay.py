@@ -188,7 +188,7 @@ class Replay:
             if "/providers/" not in low or self.state.get(low) is not None:
                 continue
             kind = "/".join(low.partition("/providers/")[2].split("/")[:2])
-            if kind in ("microsoft.network/applicationsecuritygroups",):
+            if kind == "microsoft.network/applicationsecuritygroups":
                 adopt(self.state, {"id": resource_id, "properties": {}})
 
     def _delete_group(self, x: Interaction) -> None:

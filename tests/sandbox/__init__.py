@@ -1,0 +1,1 @@
+"""The real SDKs against the sandbox and Azurite."""

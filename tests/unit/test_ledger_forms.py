@@ -1,0 +1,115 @@
+"""Keys, packed values, times and rows: what goes into Table Storage comes out the same."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remediation.clock import Clock, Deadline, bucket
+from remediation.cloud.cache import Kept
+from remediation.ledger.store import decode, encode, pack, unpack
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
+
+
+@given(TEXT)
+def test_any_text_makes_a_key_and_comes_back(text: str):
+    key = encode(text)
+    assert decode(key) == text
+    assert not set(key) & set("/\\#?")
+    assert all(ord(c) > 31 and ord(c) != 127 for c in key)
+
+
+@given(TEXT, TEXT)
+def test_different_texts_make_different_keys(one: str, other: str):
+    assert (encode(one) == encode(other)) == (one == other)
+
+
+@given(st.recursive(st.none() | st.integers(0, 9) | st.text(max_size=5),
+                    lambda inner: st.lists(inner, max_size=4), max_leaves=20))
+def test_packed_data_comes_back(value: object):
+    assert unpack(pack("x", value), "x") == value
+
+
+def test_large_values_are_cut_into_chunks_below_the_property_limit():
+    import random
+
+    value = "".join(chr(random.Random(n).randrange(33, 127)) for n in range(200_000))
+    packed = pack("raw", value)
+    assert len(packed) > 1
+    assert all(len(chunk) <= 64 * 1024 for chunk in packed.values())
+    assert unpack(packed, "raw") == value
+    assert unpack({}, "raw") is None
+
+
+def test_what_fits_into_no_row_is_refused():
+    import random
+
+    rng = random.Random(1)
+    with pytest.raises(ValueError, match="do not fit"):
+        pack("raw", [rng.getrandbits(64) for _ in range(150_000)])
+
+
+def test_times_that_fall_together_share_a_bucket():
+    at = datetime(2026, 1, 1, 0, 0, 1, 500, tzinfo=UTC)
+    assert bucket(at, 5) == datetime(2026, 1, 1, 0, 0, 5, tzinfo=UTC)
+    assert bucket(bucket(at, 5), 5) == datetime(2026, 1, 1, 0, 0, 5, tzinfo=UTC)
+    assert bucket(at, 5) >= at
+
+
+class Hand(Clock):
+    """A clock moved by hand."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def monotonic(self) -> float:
+        return self.at
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.at)
+
+
+def test_a_deadline_is_over_when_its_time_is_spent():
+    clock = Hand()
+    deadline = Deadline.after(clock, 10)
+    assert deadline.within(3).left() == 3
+    assert deadline.within(30).left() == 10
+    clock.at = 12
+    assert deadline.over
+    assert deadline.left() == 0
+
+
+def test_a_kept_value_is_made_once_until_its_time_is_up():
+    clock, made = Hand(), []
+    kept: Kept[str, int] = Kept(clock, 10)
+
+    def make() -> int:
+        made.append(1)
+        return len(made)
+
+    assert kept.get("k", make) == kept.get("k", make) == 1
+    clock.at = 11
+    assert kept.get("k", make) == 2
+    kept.forget("k")
+    assert kept.get("k", make) == 3
+
+
+def test_a_failure_is_not_kept():
+    kept: Kept[str, int] = Kept(Hand(), 10)
+
+    def fail() -> int:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        kept.get("k", fail)
+    assert kept.get("k", lambda: 7) == 7
+
+
+def test_only_so_many_values_are_kept():
+    kept: Kept[int, int] = Kept(Hand(), 10, most=2)
+    for n in range(5):
+        assert kept.get(n, lambda n=n: n) == n  # type: ignore[misc]  # bound now

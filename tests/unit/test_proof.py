@@ -1,0 +1,191 @@
+"""A block is called effective only if every packet between attacker and machine meets a Deny first:
+the proof agrees with a brute-force walk over packets."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remediation.model import BlockKey, Direction, Target
+from remediation.nsg import ANY_PORT, Nsg, Ownership, Rule, Wanted, network
+from remediation.proof import Outcome, first_leak, prove
+
+OURS = Ownership("prod")
+ID = "/subscriptions/s/resourcegroups/g/providers/microsoft.network/networksecuritygroups/n"
+SUBNET = "/vnet/subnets/app"
+ATTACKER = "198.51.100.7"
+IN, OUT = Direction.INBOUND, Direction.OUTBOUND
+TARGET = Target("/vm", "/nic", SUBNET, ("10.0.0.4",))
+PORTS = (0, 22, 80, 443, 65535)
+PROTOCOLS = ("tcp", "udp", "icmp", "esp", "ah")
+LOCALS = ("10.0.0.4", "10.0.0.5")
+
+
+def mine(direction: Direction = IN, priority: int = 150, **changes: Any) -> Rule:
+    found = Wanted(OURS.name(direction, 4), direction, 4, (ATTACKER,), priority).as_rule(
+        OURS.description("ab"))
+    return replace(found, **changes)
+
+
+def allow(priority: int, direction: Direction = IN, **fields: Any) -> Rule:
+    return Rule(name=f"allow-{priority}", priority=priority, direction=direction, allow=True, **fields)
+
+
+def guard(*rules: Rule) -> Nsg:
+    return Nsg(ID, rules, frozenset({SUBNET}))
+
+
+def proof(*rules: Rule, direction: Direction = IN, target: Target = TARGET) -> Any:
+    return prove(guard(*rules), BlockKey(ID, direction, ATTACKER), [target], OURS)
+
+
+# --- brute force ----------------------------------------------------------------------------------------
+
+
+def walk(rules: list[Rule], local: str, protocol: str, source: int, destination: int) -> bool:
+    """Is this packet let through before anything of priority 65000? Rule by rule, as Azure does."""
+    for r in sorted(rules, key=lambda r: r.priority):
+        if r.protocol not in ("*", protocol):
+            continue
+        if not _side(r.remote, ATTACKER, internet=True, unknown=r.allow):
+            continue
+        if not _side(r.local, local, internet=False, unknown=r.allow):
+            continue
+        if protocol in ("tcp", "udp"):
+            inside = any(a <= source <= b for a, b in r.source_ports) and any(
+                a <= destination <= b for a, b in r.destination_ports)
+        else:
+            inside = r.allow or r.source_ports == r.destination_ports == ANY_PORT
+        if inside:
+            return r.allow
+    return False
+
+
+def _side(prefixes: tuple[str, ...], address: str, *, internet: bool, unknown: bool) -> bool:
+    for text in prefixes:
+        if text == "*" or (internet and text == "internet"):
+            return True
+        net = network(text)
+        if net is None:
+            if unknown and text != "azureloadbalancer":
+                return True
+        elif ipaddress.ip_address(address) in net:
+            return True
+    return False
+
+
+SIDES = st.sampled_from([("*",), ("internet",), (ATTACKER,), ("198.51.100.0/24",), ("10.0.0.4",),
+                         ("10.0.0.0/24",), ("virtualnetwork",), ("azureloadbalancer",),
+                         ("10.0.0.5", "10.0.0.4")])
+RANGES = st.sampled_from([ANY_PORT, ((0, 443),), ((22, 22),), ((80, 80), (443, 443)), ((444, 65535),),
+                          ((0, 79),), ((81, 442),), ((0, 21), (23, 65535))])
+RULE = st.builds(
+    lambda n, d, a, p, s, t, sp, dp: Rule(
+        name=f"u{n}", priority=0, direction=d, allow=a, protocol=p, sources=s, destinations=t,
+        source_ports=sp, destination_ports=dp),
+    st.integers(0, 10_000), st.sampled_from(Direction), st.booleans(),
+    st.sampled_from(["*", "tcp", "udp", "icmp"]), SIDES, SIDES, RANGES, RANGES,
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(RULE, max_size=7), st.integers(0, 7), st.sampled_from(Direction))
+def test_the_proof_agrees_with_a_walk_over_packets(users: list[Rule], place: int, direction: Direction):
+    rules = [replace(r, name=f"u{n}", priority=100 + 2 * n) for n, r in enumerate(users)]
+    ours = mine(direction, 99 + 2 * place)
+    everything = [*rules, ours]
+    seen = [r for r in everything if r.direction is direction]
+    let_through = any(
+        walk(seen, local, protocol, s, d)
+        for local in LOCALS for protocol in PROTOCOLS
+        for s, d in itertools.product((*PORTS, 21, 23, 79, 81, 442, 444), repeat=2)
+    )
+    target = replace(TARGET, addresses=LOCALS)
+    found = proof(*everything, direction=direction, target=target)
+    assert (found.outcome is Outcome.SHADOWED) == let_through
+    assert found.effective == (not let_through)
+
+
+# --- by hand ------------------------------------------------------------------------------------------------
+
+
+def test_an_allow_before_our_deny_is_named():
+    found = proof(allow(100), mine())
+    assert found.outcome is Outcome.SHADOWED
+    assert found.rule == "allow-100"
+    assert "priority 100, Allow" in found.detail
+
+
+def test_an_allow_after_our_deny_does_no_harm():
+    assert proof(mine(), allow(200)).effective
+
+
+def test_an_allow_that_earlier_denies_cover_together_does_no_harm():
+    users = [
+        Rule(name="d1", priority=100, direction=IN, allow=False, protocol="tcp",
+             destination_ports=((0, 79),)),
+        Rule(name="d2", priority=101, direction=IN, allow=False, protocol="tcp",
+             destination_ports=((80, 65535),)),
+    ]
+    assert proof(*users, allow(110, protocol="tcp"), mine()).effective
+    assert not proof(users[0], allow(110, protocol="tcp"), mine()).effective
+
+
+def test_a_foreign_deny_of_everything_ends_the_search():
+    wall = Rule(name="wall", priority=100, direction=IN, allow=False)
+    assert first_leak(guard(wall, allow(110), mine()), BlockKey(ID, IN, ATTACKER), ["10.0.0.4"]) is None
+
+
+def test_a_search_that_meets_no_wall_finds_no_leak():
+    narrow = Rule(name="d", priority=100, direction=IN, allow=False, protocol="tcp")
+    assert first_leak(guard(narrow), BlockKey(ID, IN, ATTACKER), ["10.0.0.4"]) is None
+
+
+def test_a_missing_rule_is_not_a_block():
+    assert proof(allow(200)).outcome is Outcome.MISSING
+    assert proof(mine(sources=("198.51.100.8",))).outcome is Outcome.MISSING
+    assert proof(mine(description="")).outcome is Outcome.MISSING
+
+
+def test_a_rule_that_failed_is_not_a_block():
+    found = proof(mine(state="Failed"))
+    assert found.outcome is Outcome.MISSING
+    assert "Failed" in found.detail
+
+
+def test_a_guard_that_guards_the_machine_no_more_is_told():
+    found = proof(mine(), target=replace(TARGET, subnet_id="/other"))
+    assert found.outcome is Outcome.DETACHED
+    nic = Nsg(ID, (mine(),), nics=frozenset({"/nic"}))
+    assert prove(nic, BlockKey(ID, IN, ATTACKER), [TARGET], OURS).effective
+
+
+def test_without_a_local_address_of_the_family_any_may_be_meant():
+    bare = replace(TARGET, addresses=())
+    narrow = allow(100, destinations=("10.9.9.9",))
+    assert proof(narrow, mine(), target=bare).outcome is Outcome.SHADOWED
+    assert proof(narrow, mine()).effective
+    deny = Rule(name="d", priority=99, direction=IN, allow=False, destinations=("10.0.0.0/8",))
+    assert proof(deny, narrow, mine(), target=bare).outcome is Outcome.SHADOWED
+
+
+def test_groups_on_the_machines_side_may_match_for_an_allow_only():
+    grouped = allow(100, destinations=(), destination_groups=("/asg",))
+    assert proof(grouped, mine()).outcome is Outcome.SHADOWED
+    deny = Rule(name="d", priority=99, direction=IN, allow=False, destinations=(),
+                destination_groups=("/asg",))
+    assert proof(deny, grouped, mine()).outcome is Outcome.SHADOWED
+    remote = allow(100, sources=(), source_groups=("/asg",))
+    assert proof(remote, mine()).effective
+
+
+def test_an_allow_for_a_portless_protocol_matches_whatever_ports_it_names():
+    icmp = allow(100, protocol="icmp", destination_ports=((443, 443),))
+    assert proof(icmp, mine()).outcome is Outcome.SHADOWED
+    cover = Rule(name="d", priority=99, direction=IN, allow=False, protocol="icmp")
+    assert proof(cover, icmp, mine()).effective
