@@ -162,13 +162,17 @@ class Commit:
         self._ledger.work.hint(NSG, nsg_id, bucket(at, LOOK_GRAIN_SECONDS), **values)
 
     def _hold(self, lease: Lease, deadline: Deadline, result: Committed) -> None:
-        operation = lease.memory.pop("operation", "")
-        nsg = ResourceId.parse(lease.nsg_id)
-        if operation and nsg is not None:
-            self._network.wait_for(nsg.subscription, operation, deadline)
         for _ in range(ROUNDS):
-            self._ledger.leases.listen(lease)
-            again = self._round(lease, deadline, result)
+            try:
+                self._await_operation(lease, deadline)
+                self._ledger.leases.listen(lease)
+                again = self._round(lease, deadline, result)
+            except StillRunning as running:
+                if not running.operation or deadline.left() < ARM_RESERVE_SECONDS * 2:
+                    raise
+                # The lease set the limit, not the budget: renew it and go on waiting.
+                self._ledger.leases.renew(lease, self._clock, operation=running.operation)
+                continue
             if again and not deadline.over:
                 continue
             if again:
@@ -179,6 +183,14 @@ class Commit:
                 raise Unfinished("newcomers knocked at the end of the budget")
             self._clock.sleep(min(COLLECT_SECONDS, deadline.left() / 4))
         raise Unfinished("newcomers kept knocking")
+
+    def _await_operation(self, lease: Lease, deadline: Deadline) -> None:
+        """Wait for what an earlier round or holder left running."""
+        operation = lease.memory.pop("operation", "")
+        nsg = ResourceId.parse(lease.nsg_id)
+        if operation and nsg is not None:
+            limit = deadline.within(lease.left(self._clock) - ARM_RESERVE_SECONDS)
+            self._network.wait_for(nsg.subscription, operation, limit)
 
     def _leave(self, lease: Lease, error: TemporaryError, result: Committed) -> None:
         """Work is left over: hint first, then the message, then let go."""
@@ -269,7 +281,7 @@ class Commit:
         self._write(lease, work, deadline, result)
         self._prove(lease, work, result, drift)
         lost = self._save(work) or lost
-        self._schedule(lease.nsg_id, work)
+        self.schedule(lease.nsg_id, work.blocks)
         return lost or work.again
 
     def _adopt(self, lease: Lease, work: _Round) -> None:
@@ -632,9 +644,9 @@ class Commit:
                 **facts,
             )
 
-    def _schedule(self, nsg_id: str, work: _Round) -> None:
+    def schedule(self, nsg_id: str, blocks: Sequence[Block]) -> None:
         """The next look: when the first block is due, and at the latest at the next drift check."""
-        live = [b for b in work.blocks if b.state not in (BlockState.WAITING, BlockState.FAILED,
+        live = [b for b in blocks if b.state not in (BlockState.WAITING, BlockState.FAILED,
                                                           BlockState.OVERRIDDEN)]
         times = [t for b in live for t in (b.retry_at or b.expires,) if t is not None]
         if live:

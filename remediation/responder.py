@@ -390,9 +390,14 @@ class Responder:
         blocks = self.ledger.blocks.live(nsg_id)
         drift = timedelta(seconds=self.settings.drift_seconds)
         checked = self.ledger.leases.checked(nsg_id)
-        if not needs_commit(blocks, checked, self.clock.now(), drift):
+        now = self.clock.now()
+        if not needs_commit(blocks, checked, now, drift):
+            self.commit.schedule(nsg_id, blocks)
             return
         done = self.commit_nsg(nsg_id, deadline)
+        if not done.held:
+            # Another is at it, or died at it: this hint goes only when a later one stands.
+            self.commit.look_at(nsg_id, now + timedelta(seconds=self.settings.lease_seconds + 2))
         result.committed += done.held
         result.lifted += done.lifted
         result.left += done.left

@@ -124,7 +124,8 @@ class Sandbox:
             tls: dict[str, Any] = (
                 {"ssl_keyfile": str(key), "ssl_certfile": str(chain)} if name == "arm" else {})
             config = uvicorn.Config(app, host="127.0.0.1", port=self.ports[name], lifespan="off",
-                                    log_config=None, timeout_graceful_shutdown=1, **tls)
+                                    log_config=None, timeout_graceful_shutdown=1,
+                                    date_header=not name.startswith("door_"), **tls)
             server = Server(config)
             self._servers.append(server)
             tasks.append(asyncio.create_task(server.serve()))

@@ -61,8 +61,8 @@ def kind_of(status: int, code: str) -> type[RemediationError]:
     """Which of our errors an HTTP status (200 for a failed operation) and code stand for."""
     if code in _BY_CODE:
         return _BY_CODE[code]
-    if status >= 500:
-        return Unavailable
+    if status >= 500 or (status < 300 and not code):
+        return Unavailable  # no answer, or half of one
     return _BY_STATUS.get(status, Invalid)
 
 
