@@ -399,7 +399,7 @@ class Commit:
             self._notifier.tell(
                 "drift",
                 f"{work.nsg.id}: our rule {drift.rule} was {drift.what} by {by}; "
-                + ("left so, its blocks are overridden" if yield_to else "put back"),
+                + ("left so, its blocks are overridden" if yield_to else "brought back into effect"),
                 nsg=work.nsg.id, rule=drift.rule, by=by, repeated=drift.repeated,
             )
             if yield_to:

@@ -44,7 +44,9 @@ class Control:
 
     async def reset(self, request: Request) -> Response:
         """POST: an empty Azure; tuning and tokens stay."""
+        version = self._state.version
         self._state.__init__(self._state.tuning)  # type: ignore[misc]  # the same object stays in everyone's hands
+        self._state.version = version + 1  # or the graph would take old rows for these
         self._faults.set([])
         self._log.clear()
         topic = self._grid.topic

@@ -61,7 +61,7 @@ LISTS: dict[tuple[str, str], Handler] = {
     **{("POST", f"microsoft.security/locations/alerts/{a}"): security.act_on_alert
        for a in security.ALERT_ACTIONS},
     ("GET", "microsoft.network/locations/servicetags"): security.service_tags,
-    ("GET", "microsoft.insights/eventtypes/management/values"): security.read_activity,
+    ("GET", "microsoft.insights/eventtypes/values"): security.read_activity,
 }
 
 KNOWN = {kind for _, kind in (*ITEMS, *LISTS)}
