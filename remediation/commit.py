@@ -37,7 +37,7 @@ from remediation.guardrails import Surroundings, questions, refusal
 from remediation.ledger import Block, Lease, Ledger
 from remediation.ledger.store import LedgerDown
 from remediation.ledger.work import NSG
-from remediation.model import BlockKey, BlockState, Direction, ResourceId, utc
+from remediation.model import ENDED_STATES, BlockKey, BlockState, Direction, ResourceId, utc
 from remediation.notify import Notifier
 from remediation.nsg import (
     PARKED,
@@ -261,7 +261,7 @@ class Commit:
         if paused and paused.lift == "none":
             self.look_at(lease.nsg_id, now + PAUSED_LOOK)
             return False
-        blocks, lost = self._start_lifting(self._ledger.blocks.live(lease.nsg_id), now)
+        blocks, lost = self._start_lifting(self._move_out(lease.nsg_id), now)
         if paused:  # what is in force stays, what is new waits
             blocks = [b for b in blocks if b.state is not BlockState.PENDING or b.proven]
         if not blocks and not lease.memory.get("rules") and "rules" in lease.memory:
@@ -309,6 +309,14 @@ class Commit:
                     "adopted", f"{len(saved)} addresses in {rule.name} had no ledger row; kept for "
                     "24 h", nsg=work.nsg.id, addresses=orphans[:50],
                 )
+
+    def _move_out(self, nsg_id: str) -> list[Block]:
+        """The live blocks; those that ended, and whose move a crash prevented, are moved now."""
+        blocks = self._ledger.blocks.live(nsg_id)
+        for block in blocks:
+            if block.state in ENDED_STATES:
+                self._ledger.blocks.end(block)
+        return [b for b in blocks if b.state not in ENDED_STATES]
 
     def _start_lifting(
         self, blocks: list[Block], now: datetime
@@ -615,18 +623,22 @@ class Commit:
     # --- marking ---
 
     def _save(self, work: _Round) -> bool:
-        """Mark all changed blocks; True if some were changed by others meanwhile."""
-        saved, lost = self._ledger.blocks.save(work.changed.values())
+        """Mark all changed blocks; True if some were changed by others meanwhile.
+
+        The timeline comes first: a crash in between has it told twice, never not at all.
+        """
         before = {b.key: b for b in work.blocks}
-        for block in saved:
-            if block.ended is not None:
-                self._ledger.blocks.end(block)
+        for block in work.changed.values():
             self._note(
                 block, _ACTION.get(block.state, block.state.value), self._clock.now(),
                 before=before[block.key].state.value, rule=block.rule, priority=block.priority,
                 detail=block.detail, written=utc(block.written) if block.written else "",
                 expires=utc(block.expires) if block.expires else "",
             )
+        saved, lost = self._ledger.blocks.save(work.changed.values())
+        for block in saved:
+            if block.ended is not None:
+                self._ledger.blocks.end(block)
         if work.changed:
             _log.info("commit %s: %d saved, %d changed by others", work.nsg.id, len(saved), len(lost))
         work.blocks = [b for b in work.blocks if b.key.id not in work.changed] + [
@@ -679,7 +691,7 @@ def needs_commit(
 ) -> bool:
     """Is there anything to do for this NSG now? Spares a lease and an ARM read where not."""
     for block in blocks:
-        if block.state is BlockState.PENDING or block.due(now):
+        if block.state is BlockState.PENDING or block.state in ENDED_STATES or block.due(now):
             return True
         if block.state is BlockState.LIFTING and (block.retry_at is None or block.retry_at <= now):
             return True

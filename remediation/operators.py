@@ -161,11 +161,11 @@ class Operator:
                 revoked_by=caller.name, revoke_reason=reason, ended=now if never else None,
                 retry_at=None,
             )
+            r.note(block.alerts, "revoked", by=caller.name, reason=reason, block=block.key.id,
+                   nsg=block.key.nsg_id, direction=block.key.direction.value,
+                   address=block.key.address)
             saved, lost = r.ledger.blocks.save([after])
             if saved:
-                r.note(block.alerts, "revoked", by=caller.name, reason=reason, block=block.key.id,
-                       nsg=block.key.nsg_id, direction=block.key.direction.value,
-                       address=block.key.address)
                 if never:
                     r.ledger.blocks.end(saved[0])
                 return True

@@ -48,7 +48,6 @@ from remediation.surroundings import SurroundingsReader
 
 _log = logging.getLogger(__name__)
 
-RESUME_AFTER = timedelta(seconds=60)
 ATTEMPTS = 10
 SWEEP_BATCH = 500
 SWEEP_THREADS = 8
@@ -157,7 +156,7 @@ class Responder:
         record = self.ledger.alerts.get(alert.alert_id, alert.accusation())
         if record is None:
             self.ledger.work.hint(
-                ALERT, f"{alert.alert_id}|{alert.accusation()}", bucket(now + RESUME_AFTER, 5),
+                ALERT, f"{alert.alert_id}|{alert.accusation()}", bucket(now + self._resume_after, 5),
                 alert=alert.alert_id, accusation=alert.accusation(),
             )
             record = self.ledger.alerts.receive(
@@ -174,9 +173,14 @@ class Responder:
         return self._safely(record, alert, deadline)
 
     @property
+    def _resume_after(self) -> timedelta:
+        """When the sweep looks at an alert that is not done."""
+        return timedelta(seconds=self.settings.resume_seconds)
+
+    @property
     def _patience(self) -> timedelta:
         """For so long another delivery of the same alert leaves it to the first."""
-        return timedelta(seconds=self.settings.budget_seconds + 5)
+        return min(self._resume_after, timedelta(seconds=self.settings.budget_seconds + 5))
 
     def _quarantine(self, raw: Any, reason: str) -> Seen:
         self.ledger.alerts.quarantine(raw, reason, self.clock.now())
@@ -231,7 +235,7 @@ class Responder:
     def _hint_again(self, record: AlertRecord) -> None:
         self.ledger.work.hint(
             ALERT, f"{record.alert_id}|{record.accusation}",
-            bucket(self.clock.now() + RESUME_AFTER, 5),
+            bucket(self.clock.now() + self._resume_after, 5),
             alert=record.alert_id, accusation=record.accusation,
         )
 
@@ -320,7 +324,7 @@ class Responder:
                 block.targets, block.ask, explicit, by,
             ))
         for nsg_id, claims in by_nsg.items():
-            self.commit.look_at(nsg_id, now + RESUME_AFTER / 2)
+            self.commit.look_at(nsg_id, now + self._resume_after / 2)
             changed = self.ledger.blocks.claim(claims, now)
             pending += [b.key for b in changed if b.state is BlockState.PENDING]
             for one in changed:
@@ -447,20 +451,20 @@ class Responder:
             block = self.ledger.blocks.get(key)
             if block is None or block.state is not BlockState.WAITING:
                 continue
+            self.commit.look_at(key.nsg_id, now + self._resume_after / 2)
             if approval.state == "approved":
-                self.commit.look_at(key.nsg_id, now + RESUME_AFTER / 2)
                 after = replace(block, state=BlockState.PENDING, approved_by=approval.decided_by,
                                 asks=(), claimed=now)
             else:
                 after = replace(block, state=BlockState.REVOKED, ended=now,
                                 revoked_by=approval.decided_by or approval.state,
                                 revoke_reason=approval.reason or approval.state)
+            self.note(after.alerts, approval.state, by=approval.decided_by, reason=approval.reason,
+                      block=key.id, nsg=key.nsg_id, direction=key.direction.value,
+                      address=key.address)
             saved, _ = self.ledger.blocks.save([after])
             for one in saved:
                 touched.append(key)
-                self.note(one.alerts, approval.state, by=approval.decided_by,
-                          reason=approval.reason, block=key.id, nsg=key.nsg_id,
-                          direction=key.direction.value, address=key.address)
                 if one.ended is not None:
                     self.ledger.blocks.end(one)
         if approval.state == "approved":

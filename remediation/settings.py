@@ -47,6 +47,7 @@ class Settings:
     drift_seconds: float
     reconcile_seconds: float
     recheck_seconds: float
+    resume_seconds: float
     poll_seconds: float
     retention_days: int
     auth_on: bool
@@ -134,6 +135,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         drift_seconds=r.number("RESPONDER_DRIFT_SECONDS", 3600, 5, 86400),
         reconcile_seconds=r.number("RESPONDER_RECONCILE_SECONDS", 900, 1, 86400),
         recheck_seconds=r.number("RESPONDER_RECHECK_SECONDS", 20, 1, 600),
+        resume_seconds=r.number("RESPONDER_RESUME_SECONDS", 60, 1, 600),
         poll_seconds=r.number("RESPONDER_POLL_SECONDS", 1, 0.05, 30),
         retention_days=int(r.number("RESPONDER_RETENTION_DAYS", 400, 1, 4000)),
         auth_on=r.text("WEBSITE_AUTH_ENABLED").lower() == "true",

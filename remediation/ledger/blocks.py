@@ -231,7 +231,11 @@ class Blocks:
         for _ in range(10):
             ops, results = [], []
             for claim in todo[:MAX_TRANSACTION]:
-                after = merge_claim(self.get(claim.key), claim, now)
+                before = self.get(claim.key)
+                if before is not None and before.state in ENDED_STATES:
+                    self.end(before)  # a crash kept it here
+                    before = self.get(claim.key)
+                after = merge_claim(before, claim, now)
                 if after is not None:
                     ops.append(_op(after))
                     results.append(after)

@@ -21,6 +21,13 @@ def error(code: str, message: str = "no") -> dict[str, Any]:
     return {"error": {"code": code, "message": message, "details": []}}
 
 
+def together(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 # --- temporary ---------------------------------------------------------------------------------
 
 
@@ -85,8 +92,7 @@ def test_every_way_of_refusing_a_second_write_is_lived_with(azure: Azure, busy: 
     names = ["vm", *(f"vm{n}" for n in range(2, 7))]
     alerts = [azure.know(alert(vm, f"198.51.100.{n}")) for n, vm in enumerate(names, 10)]
     threads = [threading.Thread(target=azure.deliver, args=(a,)) for a in alerts]
-    [t.start() for t in threads]
-    [t.join() for t in threads]
+    together(threads)
     azure.clock.forward(seconds=90)
     azure.sweep()
     assert azure.states() == {"active"}
@@ -216,8 +222,7 @@ def test_twenty_alerts_at_once_on_one_nsg_cost_a_handful_of_writes(azure: Azure)
     names = ["vm", *(f"vm{n}" for n in range(2, 21))]
     alerts = [azure.know(alert(vm, f"198.51.100.{n}")) for n, vm in enumerate(names, 10)]
     threads = [threading.Thread(target=azure.deliver, args=(a,)) for a in alerts]
-    [t.start() for t in threads]
-    [t.join() for t in threads]
+    together(threads)
     azure.clock.forward(seconds=90)
     azure.sweep()
     assert azure.states() == {"active"}
@@ -229,8 +234,7 @@ def test_the_same_alert_delivered_at_once_is_one_block(azure: Azure):
     azure.world.seed(estate())
     one = azure.know(alert())
     threads = [threading.Thread(target=azure.deliver, args=(one,)) for _ in range(8)]
-    [t.start() for t in threads]
-    [t.join() for t in threads]
+    together(threads)
     assert azure.owned() == BOTH
     assert azure.blocks()["outbound", ATTACKER].reports == 1
     assert len(azure.writes()) == 2

@@ -99,7 +99,7 @@ def test_a_hold_placed_after_the_claim_is_seen_by_the_commit(azure: Azure):
     assert "ann revoked" in questions(azure)[0].asks[0]
 
 
-# --- approvals ---------------------------------------------------------------------------------------
+# --- approvals ------------------------------------------------------------------------------------
 
 
 def test_a_forged_alert_waits_and_blocks_only_when_approved(azure: Azure):
@@ -206,7 +206,7 @@ def test_more_new_blocks_in_an_hour_than_allowed_wait(azure: Azure, tmp_path: An
         "active", "active", "active", "waiting"]
 
 
-# --- replay --------------------------------------------------------------------------------------------
+# --- replay ---------------------------------------------------------------------------------------
 
 
 def replay(azure: Azure, one: dict[str, Any], **how: bool) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def test_an_unknown_alert_cannot_be_replayed(azure: Azure):
         replay(azure, alert())
 
 
-# --- pause, protect ------------------------------------------------------------------------------------
+# --- pause, protect -------------------------------------------------------------------------------
 
 
 def pause(azure: Azure, lift: str) -> dict[str, Any]:
@@ -325,7 +325,7 @@ def test_a_protected_address_is_refused_and_leaves_a_rule_it_is_in(azure: Azure)
     assert azure.app.operator.protected() == []
 
 
-# --- drift -------------------------------------------------------------------------------------------------
+# --- drift ----------------------------------------------------------------------------------------
 
 
 def hourly(azure: Azure) -> None:
@@ -394,7 +394,7 @@ def test_owned_rules_without_rows_are_adopted_for_a_day_and_told(azure: Azure):
     assert azure.owned() == {}
 
 
-# --- alerts that never reached us, and odd ones ---------------------------------------------------------------
+# --- alerts that never reached us, and odd ones ---------------------------------------------------
 
 
 def test_an_alert_that_never_reached_us_is_taken_from_defender(azure: Azure):
