@@ -70,7 +70,8 @@ def fresh(azure: Azure, number: int) -> None:
     """An empty Azure and empty tables for the next death."""
     azure.world.control("POST", "reset")
     azure.clock.shift *= 0
-    azure.start(**SETTINGS, RESPONDER_TABLE_PREFIX=f"{azure.settings['RESPONDER_TABLE_PREFIX']}x{number}"[-20:])
+    own = azure.settings["RESPONDER_TABLE_PREFIX"].partition("x")[0]
+    azure.start(**SETTINGS, RESPONDER_TABLE_PREFIX=f"{own}x{number}")
     azure.world.seed(estate())
 
 
@@ -78,7 +79,6 @@ def fresh(azure: Azure, number: int) -> None:
 def test_death_at_any_moment_of_an_alert_leaves_nothing_undone(azure: Azure, part: int):
     died = 0
     for request in range(part, MOST_REQUESTS, PARTS):
-        azure.settings["RESPONDER_TABLE_PREFIX"] = f"d{part}w{azure.settings['RESPONDER_TABLE_PREFIX'][1:8]}"
         fresh(azure, request)
         one = azure.know(alert())
         killed = die_before(azure, request, {"alert": one, "hours": 0})
@@ -100,7 +100,6 @@ def test_death_at_any_moment_of_an_alert_leaves_nothing_undone(azure: Azure, par
 def test_death_at_any_moment_of_a_lift_leaves_nothing_behind(azure: Azure, part: int):
     died = 0
     for request in range(part, MOST_REQUESTS, PARTS):
-        azure.settings["RESPONDER_TABLE_PREFIX"] = f"l{part}w{azure.settings['RESPONDER_TABLE_PREFIX'][1:8]}"
         fresh(azure, request)
         one = azure.attack()
         azure.sweep()  # the daily jobs are done, the rest is the lift

@@ -1,0 +1,72 @@
+// Everything but the event subscription: identity, storage without keys, the app, the topic, the Logic
+// App and the workflow automation that feed it, and the role for what the code does.
+targetScope = 'subscription'
+
+@description('Environment name; part of every generated name.')
+@minLength(1)
+@maxLength(24)
+param environmentName string
+
+@description('Region for all resources. Must support Flex Consumption.')
+param location string
+
+@description('Instances of on_alert kept warm (0: none).')
+@minValue(0)
+@maxValue(10)
+param alwaysReady int = 2
+
+@description('Part of the names of owned NSG rules, so that deployments do not meet.')
+@maxLength(20)
+param deployment string = 'default'
+
+@description('How far the service may go. Begin with simulate.')
+@allowed(['notify', 'simulate', 'approve', 'enforce'])
+param mode string = 'simulate'
+
+@description('Subscriptions whose machines are looked after; empty: all that the identity can read.')
+param subscriptions array = []
+
+@description('Tags added to every resource.')
+param tags object = {}
+
+var token = toLower(uniqueString(subscription().id, environmentName, location))
+var allTags = union(tags, { 'azd-env-name': environmentName })
+
+resource rg 'Microsoft.Resources/resourceGroups@2025-04-01' = {
+  name: 'rg-${environmentName}'
+  location: location
+  tags: allTags
+}
+
+module app 'modules/app.bicep' = {
+  scope: rg
+  params: {
+    token: token
+    location: location
+    tags: allTags
+    alwaysReady: alwaysReady
+    deployment: deployment
+    mode: mode
+    subscriptions: subscriptions
+  }
+}
+
+module responder 'modules/responder-role.bicep' = {
+  params: {
+    principalId: app.outputs.identityPrincipalId
+  }
+}
+
+module automation 'modules/automation.bicep' = {
+  scope: rg
+  params: {
+    location: location
+    tags: allTags
+    logicAppId: app.outputs.logicAppId
+  }
+}
+
+output AZURE_RESOURCE_GROUP string = rg.name
+output AZURE_FUNCTION_APP_NAME string = app.outputs.functionAppName
+output EVENT_GRID_TOPIC_NAME string = app.outputs.topicName
+output STORAGE_ACCOUNT_NAME string = app.outputs.storageAccountName

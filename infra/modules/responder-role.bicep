@@ -1,0 +1,54 @@
+// What the code does so far, and nothing else: read machines, guards and alerts; write NSG rules.
+targetScope = 'subscription'
+
+@description('The app identity.')
+param principalId string
+
+resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  name: guid(subscription().id, 'defender-responder')
+  properties: {
+    roleName: 'Defender Responder (${take(uniqueString(subscription().id), 6)})'
+    description: 'Find the machines behind an alert and block the attacker in their network security groups.'
+    type: 'CustomRole'
+    assignableScopes: [subscription().id]
+    permissions: [
+      {
+        actions: [
+          // alerts, and who changed a rule
+          'Microsoft.Security/locations/alerts/read'
+          'Microsoft.Insights/eventtypes/values/read'
+          // machines and guards
+          'Microsoft.Resources/subscriptions/read'
+          'Microsoft.ResourceGraph/resources/read'
+          'Microsoft.Compute/virtualMachines/read'
+          'Microsoft.Compute/virtualMachines/instanceView/read'
+          'Microsoft.Network/networkInterfaces/read'
+          'Microsoft.Network/virtualNetworks/read'
+          'Microsoft.Network/virtualNetworks/subnets/read'
+          'Microsoft.Network/publicIPAddresses/read'
+          'Microsoft.Network/publicIPPrefixes/read'
+          'Microsoft.Network/locations/serviceTags/read'
+          'Microsoft.Network/networkSecurityGroups/read'
+          // the owned rules
+          'Microsoft.Network/networkSecurityGroups/securityRules/read'
+          'Microsoft.Network/networkSecurityGroups/securityRules/write'
+          'Microsoft.Network/networkSecurityGroups/securityRules/delete'
+          'Microsoft.Network/locations/operations/read'
+          'Microsoft.Network/locations/operationResults/read'
+        ]
+        notActions: []
+        dataActions: []
+        notDataActions: []
+      }
+    ]
+  }
+}
+
+resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(subscription().id, principalId, role.id)
+  properties: {
+    roleDefinitionId: role.id
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+  }
+}

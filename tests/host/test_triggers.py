@@ -1,0 +1,153 @@
+"""Through the triggers, with keys on: the webhook, the operators' API, the queue, the timer, SIGKILL."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from sandbox.world import ROOT, waiting
+from tests.estate import ATTACKER, SECOND, alert, estate, name_of
+from tests.host.conftest import Site
+
+BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
+
+
+def test_importing_the_triggers_loads_no_heavy_sdk():
+    code = ("import function_app, sys; print([m for m in sys.modules "
+            "if m.startswith(('azure.mgmt', 'azure.identity', 'azure.data', 'azure.storage'))])")
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]", found.stderr
+
+
+def test_an_event_becomes_a_block_and_the_api_tells(site: Site):
+    site.world.seed(estate())
+    host = site.start()
+    one = site.know(alert())
+    site.world.publish(one)
+    assert site.world.settled(30)
+    assert site.owned() == BOTH
+    api = site.world.api
+    assert {b["state"] for b in site.blocks(host)} == {"active"}
+    assert len(site.blocks(host, state="active", address=ATTACKER)) == 2
+    assert site.blocks(host, state="lifted") == []
+    found = api(host, "GET", f"alerts/{name_of(one)}").json()
+    assert {"generated", "event", "received", "verified", "planned", "claimed"} <= set(found["hops"])
+    first = api(host, "GET", "blocks", pageSize="1").json()
+    second = api(host, "GET", "blocks", pageSize="1", pageToken=first["nextPageToken"]).json()
+    assert first["blocks"][0]["id"] != second["blocks"][0]["id"]
+    assert api(host, "GET", "health").status_code == 200
+
+    bad: list[tuple[str, str, Any, int, str]] = [
+        ("POST", "replay", {}, 400, "AlertType"), ("POST", "replay", {"alertId": 3}, 400, "alertId"),
+        ("POST", "replay", {"alertId": "none"}, 404, ""),
+        ("GET", "blocks?state=odd", None, 400, "state"), ("GET", "blocks?address=x", None, 400, "address"),
+        ("GET", "blocks?pageSize=0", None, 400, "pageSize"),
+        ("GET", "blocks?pageToken=x", None, 400, "pageToken"),
+        ("POST", "blocks/revoke", {"reason": "x"}, 400, "address"),
+        ("POST", "blocks/revoke", {"address": "1.2.3.4"}, 400, "reason"),
+        ("POST", "blocks/revoke", {"address": "1.2.3.4", "reason": "x", "holdHours": -1}, 400, "holdHours"),
+        ("POST", "blocks/revoke", {"blockId": "none", "reason": "x"}, 404, ""),
+        ("POST", "blocks/extend", {"blockId": "none", "reason": "x"}, 404, ""),
+        ("POST", "blocks/extend", {"reason": "x", "extra": 1}, 400, "extra"),
+        ("POST", "approvals/none", {"decision": "approve", "reason": "x"}, 404, ""),
+        ("POST", "approvals/none", {"decision": "maybe", "reason": "x"}, 400, "decision"),
+        ("GET", "approvals?state=odd", None, 400, "state"),
+        ("PUT", "protected", {"protected": [{"prefix": "x", "reason": "y"}]}, 400, "protected[0].prefix"),
+        ("PUT", "protected", {"protected": 3}, 400, "protected"),
+        ("POST", "pause", {"reason": "x", "lift": "odd"}, 400, "lift"),
+        ("POST", "resume", {}, 400, "reason"),
+        ("GET", "alerts/none", None, 404, ""),
+    ]
+    for method, path, body, status, field in bad:
+        answer = site.world.http.request(method, f"{host.url}/api/{path}", json=body,
+                                         headers={"x-functions-key": host.function_key})
+        assert answer.status_code == status, (path, answer.text)
+        assert answer.json().get("field", "") == field, (path, answer.text)
+    raw = site.world.http.post(f"{host.url}/api/pause", content=b"\xff{",
+                               headers={"x-functions-key": host.function_key})
+    assert raw.status_code == 400
+
+
+def test_keys_are_asked_for_and_odd_events_are_answered(site: Site):
+    site.world.seed(estate())
+    host = site.start()
+    http = site.world.http
+    assert http.get(f"{host.url}/api/blocks").status_code == 401
+    plain = f"{host.url}/runtime/webhooks/eventgrid?functionName=on_alert"
+    headers = {"aeg-event-type": "Notification"}
+    assert http.post(f"{plain}&code={host.function_key}", json={}, headers=headers).status_code == 401
+    assert http.post(host.webhook.replace("on_alert", "nobody"), json={}, headers=headers).status_code == 404
+    odd: list[Any] = [None, [], 3, "text", {"a": 1}]
+    for data in odd:
+        event = {"specversion": "1.0", "id": "1", "type": "t", "source": "/s", "data": data,
+                 "time": "2026-01-01T00:00:00Z"}
+        assert http.post(host.webhook, json=event, headers=headers).status_code == 202, data
+    old = [{"id": "1", "eventType": "t", "subject": "s", "topic": "t", "dataVersion": "1",
+            "eventTime": "2026-01-01T00:00:00Z", "data": site.know(alert())}]
+    assert http.post(host.webhook, json=old, headers=headers).status_code == 202
+    assert site.owned() == BOTH
+
+
+@pytest.mark.parametrize("when", [
+    {"service": "table", "method": "POST", "path": "[$]batch"},
+    {"service": "arm", "method": "PUT", "path": "outbound"},
+    {"service": "arm", "method": "PUT", "path": "outbound", "drop": "after"},
+    {"service": "arm", "method": "PUT", "path": "inbound"},
+], ids=["before the claim", "before the write", "after the write", "between two writes"])
+def test_a_host_killed_with_sigkill_is_made_good_by_the_next(site: Site, when: dict[str, Any]):
+    site.world.seed(estate())
+    fast = {"RESPONDER_RESUME_SECONDS": "1", "RESPONDER_LEASE_SECONDS": "2", "RESPONDER_SWEEP_SECONDS": "1",
+            "SWEEP_SCHEDULE": "* * * * * *"}
+    host = site.start(**{**fast, "SWEEP_SCHEDULE": "0 0 0 1 1 *"})
+    site.world.control("POST", "faults", [{**when, "kill": host.popen.pid}])
+    one = site.know(alert())
+    site.world.publish(one)
+    assert any(not host.alive for _ in waiting(20)), "the host was to die"
+    site.world.stop_host(host, kill=True)
+    site.world.control("POST", "faults", [])
+    again = site.start(**fast)
+    assert any(
+        site.owned() == BOTH and {b["state"] for b in site.blocks(again)} == {"active"}
+        for _ in waiting(30, 0.3)), (site.owned(), site.blocks(again))
+    assert site.world.api(again, "GET", f"alerts/{name_of(one)}").json()["state"] == "done"
+
+
+def test_work_left_over_is_taken_up_by_the_queue(site: Site):
+    site.world.seed(estate())
+    host = site.start(RESPONDER_BUDGET_SECONDS="3")
+    site.world.tune(settle=4)
+    try:
+        site.world.publish(site.know(alert()))
+        done = any({b["state"] for b in site.blocks(host)} == {"active"} for _ in waiting(40, 0.5))
+    finally:
+        site.world.tune(settle=0)
+    assert done, "no timer runs here: the commit queue finished it"
+
+
+def test_holders_that_wait_on_many_nsgs_do_not_keep_the_next_event_waiting(site: Site):
+    site.world.seed(estate(nsgs=12))
+    host = site.start()
+    site.world.publish(site.know(alert("vm", SECOND)))
+    assert site.world.settled(30)
+    site.world.tune(settle=6, busy="accept")
+    try:
+        for n in range(2, 13):
+            site.world.publish(site.know(alert(f"vm{n}")))
+        time.sleep(0.01)
+        started = time.monotonic()
+        answer = site.world.api(host, "GET", "approvals")
+        assert answer.status_code == 200
+        assert time.monotonic() - started < 4
+        assert site.world.settled(60)
+    finally:
+        site.world.tune(settle=0, busy="429")
+
+
+def test_a_bad_setting_is_named_by_the_app(site: Site):
+    host = site.start(RESPONDER_MODE="yolo")
+    site.world.publish(alert())
+    assert any("RESPONDER_MODE: must be one of" in host.log.read_text() for _ in waiting(15))
