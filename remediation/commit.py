@@ -541,7 +541,7 @@ class Commit:
                             write.before.priority)
             _log.info("a lock forbids deleting %s: parked instead", write.name)
             self._network.put_rule(
-                work.nsg.id, parked.as_rule(self._ownership.description(secrets.token_hex(4))),
+                work.nsg.id, parked.as_rule(self._ownership.parked_description(secrets.token_hex(4))),
                 deadline,
             )
 
@@ -610,7 +610,7 @@ class Commit:
         if block.retry_at is not None and block.retry_at > now:
             return  # refused a moment ago
         rule = self._rule_for(block, work.nsg)
-        if rule is not None and contains(rule.remote, block.key.address):
+        if rule is not None and not is_parked(rule) and contains(rule.remote, block.key.address):
             raise Conflict(f"{work.nsg.id}: {block.key.address} is still in {rule.name}")
         state = BlockState.REVOKED if block.revoked_by else BlockState.LIFTED
         work.set(replace(block, state=state, ended=now, retry_at=None))

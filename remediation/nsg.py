@@ -26,6 +26,8 @@ LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, 4096
 PARKED = {4: "192.0.2.1", 6: "2001:db8::1"}
 """Documentation addresses: what a rule denies when a lock forbids us to delete it."""
 
+PARKED_WORD = "Parked:"
+
 type Family = Literal[4, 6]
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 type Ports = tuple[tuple[int, int], ...]
@@ -193,6 +195,10 @@ class Ownership:
     def description(self, token: str) -> str:
         """Says what the rule is, whose, and by which write it came (`token`)."""
         return f"Addresses blocked by Defender alerts, for a limited time. {self.marker} w:{token}"
+
+    def parked_description(self, token: str) -> str:
+        """For a rule that a lock forbids us to delete."""
+        return f"{PARKED_WORD} a lock forbids deleting it, it denies nothing. {self.marker} w:{token}"
 
     def owns(self, rule: Rule) -> bool:
         """Name and marker both ours."""
@@ -371,8 +377,11 @@ def difference(nsg: Nsg, wanted: Iterable[Wanted], ownership: Ownership) -> tupl
 
 
 def is_parked(rule: Rule) -> bool:
-    """True for a rule of ours that denies nothing but a documentation address."""
-    return not rule.allow and rule.remote in {(a,) for a in PARKED.values()}
+    """True for a rule that was left as a Deny of a documentation address, and says so.
+
+    The description tells it from a real block of that address."""
+    denies_nothing = not rule.allow and rule.remote in {(a,) for a in PARKED.values()}
+    return denies_nothing and rule.description.startswith(PARKED_WORD)
 
 
 def same_effect(one: Rule, other: Rule) -> bool:

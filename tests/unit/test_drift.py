@@ -43,4 +43,5 @@ def test_our_own_interrupted_write_explains_the_difference():
 
 
 def test_a_parked_rule_is_no_drift():
-    assert judge(replace(RULE, sources=("192.0.2.1",))) == []
+    assert judge(replace(RULE, sources=("192.0.2.1",),
+                         description=OURS.parked_description("ab"))) == []

@@ -193,8 +193,10 @@ def test_a_rule_of_our_name_that_is_not_ours_is_left_alone():
 
 def test_a_parked_rule_counts_as_absent():
     parked = rule(OURS.name(IN, 4), 150, allow=False, sources=("192.0.2.1",),
-                  description=OURS.description("a"))
+                  description=OURS.parked_description("a"))
+    assert OURS.owns(parked)
     assert is_parked(parked)
+    assert not is_parked(replace(parked, description=OURS.description("a"))), "a real block of it"
     assert not is_parked(replace(parked, allow=True))
     assert difference(nsg(parked), wanted_rules(nsg(parked), {}, OURS, WINDOW), OURS) == ()
 
