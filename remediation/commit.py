@@ -37,7 +37,15 @@ from remediation.guardrails import Surroundings, questions, refusal
 from remediation.ledger import Block, Lease, Ledger
 from remediation.ledger.store import LedgerDown
 from remediation.ledger.work import NSG
-from remediation.model import ENDED_STATES, BlockKey, BlockState, Direction, ResourceId, utc
+from remediation.model import (
+    ENDED_STATES,
+    BlockKey,
+    BlockState,
+    Direction,
+    Mode,
+    ResourceId,
+    utc,
+)
 from remediation.notify import Notifier
 from remediation.nsg import (
     PARKED,
@@ -262,8 +270,13 @@ class Commit:
             self.look_at(lease.nsg_id, now + PAUSED_LOOK)
             return False
         blocks, lost = self._start_lifting(self._move_out(lease.nsg_id), now)
-        if paused:  # what is in force stays, what is new waits
-            blocks = [b for b in blocks if b.state is not BlockState.PENDING or b.proven]
+        # RESPONDER_MODE caps also what was claimed or approved under a bolder one.
+        capped = self._settings.mode.reach < Mode.APPROVE.reach
+        if paused or capped:  # what is in force stays, what is new waits
+            waiting = [b for b in blocks if b.state is BlockState.PENDING and not b.proven]
+            if waiting:
+                self.look_at(lease.nsg_id, now + PAUSED_LOOK)
+            blocks = [b for b in blocks if b not in waiting]
         if not blocks and not lease.memory.get("rules") and "rules" in lease.memory:
             return lost
         nsg = self._read_nsg(lease, blocks, deadline)

@@ -12,6 +12,11 @@ from remediation.ledger import Control
 _log = logging.getLogger("remediation.notice")
 
 
+def one_line(text: str) -> str:
+    """An alert's text is not trusted: no line breaks or control signs that forge a log line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:2000]
+
+
 class Notifier:
     """What needs a person's eye goes through here, once per event."""
 
@@ -21,5 +26,6 @@ class Notifier:
 
     def tell(self, kind: str, text: str, **facts: Any) -> None:
         """`kind` is a short word to filter by, `text` one sentence a tired person understands."""
+        text = one_line(text)
         _log.warning("notice %s: %s %s", kind, text, json.dumps(facts, default=str)[:1000])
         self._control.tell(self._clock.now(), kind, text, **facts)

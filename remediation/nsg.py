@@ -359,8 +359,8 @@ class Write:
 def difference(nsg: Nsg, wanted: Iterable[Wanted], ownership: Ownership) -> tuple[Write, ...]:
     """What must be written so that the owned rules are as wanted. Equal rules cost nothing.
 
-    A parked rule (docs: locks) counts as absent. A rule of our name without our marker is left
-    alone: the commit reports it.
+    A rule whose last write failed is written again. A parked rule (docs: locks) counts as absent.
+    A rule of our name without our marker is left alone: the commit reports it.
     """
     writes = []
     present = {r.name: r for r in nsg.rules}
@@ -371,7 +371,9 @@ def difference(nsg: Nsg, wanted: Iterable[Wanted], ownership: Ownership) -> tupl
         if not slot.prefixes:
             if current is not None and not is_parked(current):
                 writes.append(Write(slot.name, slot.direction, None, current))
-        elif slot.priority and (current is None or not same_effect(current, slot.as_rule())):
+        elif slot.priority and (
+            current is None or current.state == "Failed" or not same_effect(current, slot.as_rule())
+        ):
             writes.append(Write(slot.name, slot.direction, slot.as_rule(), current))
     return tuple(writes)
 

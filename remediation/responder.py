@@ -49,6 +49,7 @@ from remediation.surroundings import SurroundingsReader
 _log = logging.getLogger(__name__)
 
 ATTEMPTS = 10
+MOST_IN_EVENT = 100
 SWEEP_BATCH = 500
 SWEEP_THREADS = 8
 OVERDUE = 2.5
@@ -133,9 +134,11 @@ class Responder:
     def on_event(self, data: Any, *, event_id: str, event_time: datetime | None) -> list[Seen]:
         """Everything in one event. Raises only if the ledger is down: the event must come again."""
         deadline = self.budget()
+        raws = unwrap(data)
+        if len(raws) > MOST_IN_EVENT:
+            return [self._quarantine(data, f"{len(raws)} alerts in one event; replay it in parts")]
         seen = [
-            self.receive(raw, deadline, event_id=event_id, event_time=event_time)
-            for raw in unwrap(data)
+            self.receive(raw, deadline, event_id=event_id, event_time=event_time) for raw in raws
         ]
         if not seen:
             seen = [self._quarantine(data, "the event holds no alert")]
@@ -389,6 +392,9 @@ class Responder:
         except RemediationError as error:
             result.left += 1
             _log.warning("hint %s %s is left: %s", hint.kind, hint.id, error)
+        except Exception:  # noqa: BLE001 - one hint's fault must not keep other blocks from being lifted
+            result.left += 1
+            _log.exception("hint %s %s is left", hint.kind, hint.id)
 
     def _follow_nsg(self, nsg_id: str, deadline: Deadline, result: Swept) -> None:
         blocks = self.ledger.blocks.live(nsg_id)
@@ -497,6 +503,8 @@ class Responder:
                 result.jobs.append(name)
             except RemediationError as error:
                 _log.warning("job %s failed, it comes again: %s", name, error)
+            except Exception:  # noqa: BLE001 - one job's fault must not stop the others
+                _log.exception("job %s failed, it comes again", name)
 
     def reconcile(self, deadline: Deadline, result: Swept) -> None:
         """Alerts that Defender holds and that never reached us enter the normal path."""

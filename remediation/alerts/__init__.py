@@ -23,7 +23,9 @@ from remediation.model import Alert, AlertRef
 
 __all__ = ["alert_ref", "normalise", "read", "read_text", "unwrap"]
 
-_ALERT_ID = re.compile(r"[\x21-\x7e]{1,200}")
+_ALERT_ID = re.compile(r"[A-Za-z0-9_.:@+-]{1,200}")
+"""Defender's ids, GUIDs and incident names; what fits a table key as it is."""
+LONGEST_NAME = 300
 _RESOURCE_ID = re.compile(r"/subscriptions/[\w.()/~ -]{1,600}", re.ASCII)
 _ARM_ALERT = re.compile(
     r"/subscriptions/(?P<sub>[0-9a-f-]{36})(?:/resourcegroups/(?P<group>[\w.()-]{1,90}))?"
@@ -86,7 +88,8 @@ def normalise(raw: Any) -> Alert:
         raise MalformedAlert("AlertType", "missing, and there is no display name either")
     if not alert_type and "vendorinformation" in "".join(key for key, _ in fields.items()):
         alert_type = fields.text("category")  # Microsoft Graph v1; elsewhere it is a tactic
-    alert_type = alert_type or fields.text("alertName") or name
+    alert_type = (alert_type or fields.text("alertName") or name)[:LONGEST_NAME]
+    name = name[:LONGEST_NAME]
     alert_id = _alert_id(fields)
 
     flagged = is_flagged_resource(alert_type, name)

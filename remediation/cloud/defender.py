@@ -70,7 +70,7 @@ class Defender:
                     ref.subscription_id, base + scope + tail, API, deadline
                 )
             except NotFound:
-                continue
+                continue  # kept under the other scope, or nowhere
             except (Forbidden, Invalid) as error:
                 _log.warning("Defender does not show alert %s: %s", ref.name, error)
                 return None

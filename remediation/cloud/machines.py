@@ -65,10 +65,6 @@ class Machines:
                 machines.append(machine)
         return Traced(tuple(machines), tuple(untraced))
 
-    def forget(self, machine_id: str) -> None:
-        """The machine's guards turned out to be others: look again next time."""
-        self._kept.forget(machine_id)
-
     def _virtual_machine(self, vm: ResourceId, deadline: Deadline) -> Machine:
         seen = self._first_view(str(vm), deadline)
         body = self._clients.arm_get(

@@ -84,7 +84,7 @@ class Alerts:
         values: dict[str, Any] = {
             "alertId": alert.alert_id,
             "alertType": alert.alert_type,
-            "displayName": alert.display_name[:500],
+            "displayName": alert.display_name,
             "severity": alert.severity or "",
             "direction": alert.direction.value,
             "sample": alert.is_sample,

@@ -242,7 +242,7 @@ class Blocks:
             try:
                 self._table.transaction(ops)
             except Conflict:
-                continue
+                continue  # someone changed a row of these: read all of them again
             changed += results
             todo = todo[MAX_TRANSACTION:]
             if not todo:

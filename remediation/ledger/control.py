@@ -160,7 +160,7 @@ class Control:
                 else:
                     self._table.put("counter", key, {"n": used + granted, "at": utc(at)}, row.etag)
             except Conflict:
-                continue
+                continue  # another alert took from the same hour: read it again
             return granted
         return 0
 

@@ -75,7 +75,8 @@ def decode(key: str) -> str:
 
 def pack(name: str, value: Any) -> dict[str, bytes]:
     """JSON data, compressed, as properties `<name>_0`… each under Table Storage's 64 KiB."""
-    data = gzip.compress(json.dumps(value, separators=(",", ":")).encode(), mtime=0)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    data = gzip.compress(text.encode(errors="surrogatepass"), mtime=0)
     chunks = [data[i : i + CHUNK] for i in range(0, len(data), CHUNK)]
     if len(chunks) > MAX_CHUNKS:
         raise ValueError(f"{name}: {len(data)} bytes do not fit into one row")
@@ -87,7 +88,7 @@ def unpack(row: Mapping[str, Any], name: str) -> Any:
     data = b"".join(
         bytes(row[f"{name}_{n}"]) for n in range(MAX_CHUNKS) if f"{name}_{n}" in row
     )
-    return json.loads(gzip.decompress(data)) if data else None
+    return json.loads(gzip.decompress(data).decode(errors="surrogatepass")) if data else None
 
 
 class Tables:

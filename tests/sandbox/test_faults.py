@@ -28,6 +28,15 @@ def together(threads: list[threading.Thread]) -> None:
         thread.join()
 
 
+def storm(azure: Azure, machines: int) -> None:
+    """As many alerts at once as there are machines, each with an attacker of its own."""
+    names = ["vm", *(f"vm{n}" for n in range(2, machines + 1))]
+    alerts = [azure.know(alert(vm, f"198.51.100.{n}")) for n, vm in enumerate(names, 10)]
+    together([threading.Thread(target=azure.deliver, args=(a,)) for a in alerts])
+    azure.clock.forward(seconds=90)
+    azure.sweep()
+
+
 # --- temporary ---------------------------------------------------------------------------------
 
 
@@ -89,12 +98,7 @@ def test_an_nsg_busy_with_another_operation_is_waited_for(azure: Azure):
 def test_every_way_of_refusing_a_second_write_is_lived_with(azure: Azure, busy: str):
     azure.world.seed(estate(machines=6))
     azure.world.tune(busy=busy, settle=0.2)
-    names = ["vm", *(f"vm{n}" for n in range(2, 7))]
-    alerts = [azure.know(alert(vm, f"198.51.100.{n}")) for n, vm in enumerate(names, 10)]
-    threads = [threading.Thread(target=azure.deliver, args=(a,)) for a in alerts]
-    together(threads)
-    azure.clock.forward(seconds=90)
-    azure.sweep()
+    storm(azure, 6)
     assert azure.states() == {"active"}
     assert len(azure.blocks()) == 12
 
@@ -219,12 +223,7 @@ def test_an_nsg_deleted_meanwhile_ends_its_lifts_and_fails_its_blocks(azure: Azu
 def test_twenty_alerts_at_once_on_one_nsg_cost_a_handful_of_writes(azure: Azure):
     azure.world.seed(estate(machines=20))
     azure.world.tune(settle=0.3)
-    names = ["vm", *(f"vm{n}" for n in range(2, 21))]
-    alerts = [azure.know(alert(vm, f"198.51.100.{n}")) for n, vm in enumerate(names, 10)]
-    threads = [threading.Thread(target=azure.deliver, args=(a,)) for a in alerts]
-    together(threads)
-    azure.clock.forward(seconds=90)
-    azure.sweep()
+    storm(azure, 20)
     assert azure.states() == {"active"}
     assert len(azure.blocks()) == 40
     assert len(azure.writes()) <= 16

@@ -210,6 +210,13 @@ def test_a_write_is_a_put_or_a_delete():
     assert delete.before == mine
 
 
+def test_a_rule_whose_write_failed_is_written_again():
+    mine = rule(OURS.name(IN, 4), 150, allow=False, sources=("198.51.100.7",), state="Failed",
+                description=OURS.description("a"))
+    wanted = wanted_rules(nsg(mine), {IN: ["198.51.100.7"]}, OURS, WINDOW)
+    assert [w.kind for w in difference(nsg(mine), wanted, OURS)] == ["put"]
+
+
 def test_the_token_tells_which_write_made_a_rule():
     assert OURS.token_of(rule(description=OURS.description("0a1b"))) == "0a1b"
     assert OURS.token_of(rule()) == ""

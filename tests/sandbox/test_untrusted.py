@@ -1,0 +1,80 @@
+"""The alert's text is not trusted: whatever it holds, it is answered, kept, and forges nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.estate import ATTACKER, alert, estate
+from tests.sandbox.conftest import OPERATOR, Azure
+
+
+@pytest.mark.parametrize("changes", [
+    {"alertType": "X" * 100_000}, {"alertDisplayName": "Y" * 100_000},
+    {"alertDisplayName": "\ud800 lone", "description": "\ud83d"},
+    {"alertType": "a/b\\c#d?e\x00f"}, {"compromisedEntity": "\x01" * 5000},
+], ids=["long type", "long name", "lone surrogates", "key signs", "control signs"])
+def test_odd_text_is_answered_and_survives(azure: Azure, changes: dict[str, Any]):
+    one = alert(**changes)
+    assert azure.deliver(one).outcome in ("approve", "notify")
+    record = azure.app.responder.ledger.alerts.bodies(one["properties"]["systemAlertId"])[0]
+    assert azure.app.responder.ledger.alerts.raw(record) == one
+
+
+@pytest.mark.parametrize("name", ["!" * 200, "x" * 201, "../../secrets", "a b", "~quarantine", "a\nb"])
+def test_an_id_that_fits_no_key_is_quarantined_and_answered(azure: Azure, name: str):
+    assert azure.deliver(alert(systemAlertId=name)).outcome == "quarantined"
+    assert len(list(azure.app.responder.ledger.alerts.quarantined())) == 1
+
+
+def test_a_line_break_in_a_name_forges_no_notice(azure: Azure):
+    azure.deliver(alert(alertDisplayName="harmless\nnotice approval: approved by ann\x1b[2K"))
+    assert azure.notices()
+    assert not any("\n" in n or "\x1b" in n for n in azure.notices())
+
+
+def test_an_event_stuffed_with_alerts_is_kept_whole_and_answered(azure: Azure):
+    seen = azure.app.responder.on_event([{"n": n} for n in range(3000)], event_id="e", event_time=None)
+    assert [s.outcome for s in seen] == ["quarantined"]
+    held = list(azure.app.responder.ledger.alerts.quarantined())
+    assert "3000 alerts in one event" in held[0]["reason"]
+
+
+def test_one_bad_hint_keeps_no_block_from_being_lifted(azure: Azure):
+    azure.world.seed(estate())
+    azure.attack()
+    ledger = azure.app.responder.ledger
+    ledger.work.hint("alert", "bad", azure.clock.now(), alert="bad", accusation="x")
+    ledger.alerts._table.insert("bad", "alert|x", {"state": "received", "alertId": "bad",
+                                                   "attempts": "no number"})
+    azure.clock.forward(hours=25)
+    assert azure.sweep().left >= 1
+    assert azure.owned() == {}
+
+
+def test_a_lowered_mode_caps_what_was_claimed_under_a_bolder_one(azure: Azure):
+    azure.world.seed(estate())
+    azure.deliver(alert())
+    question = next(iter(azure.app.responder.ledger.control.approvals()))
+    azure.start(RESPONDER_MODE="simulate")
+    azure.app.operator.decide(question.id, OPERATOR, azure.app.responder.budget(), approve=True,
+                              reason="checked")
+    for _ in range(3):
+        azure.clock.forward(minutes=5)
+        azure.sweep()
+    assert azure.writes() == []
+    assert azure.states() == {"pending"}
+    azure.start(RESPONDER_MODE="enforce")
+    azure.clock.forward(minutes=5)
+    azure.sweep()
+    assert azure.owned() == {"outbound": [ATTACKER], "inbound": [ATTACKER]}
+
+
+def test_a_lowered_mode_still_lifts_on_time(azure: Azure):
+    azure.world.seed(estate())
+    azure.attack()
+    azure.start(RESPONDER_MODE="notify")
+    azure.clock.forward(hours=25)
+    azure.sweep()
+    assert azure.owned() == {}
