@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from remediation.alerts import read
+from remediation.alerts import ALERT_ID, read
 from remediation.errors import (
     Conflict,
     Invalid,
@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 READ, OPERATE, APPROVE = "Read", "Operate", "Approve"
 ALL_ROLES = frozenset({READ, OPERATE, APPROVE})
 MAX_REPLAY = 50
+LONGEST_RESOURCE_ID = 1000
 MAX_PROTECTED = 1000
 MAX_HOLD_HOURS = 24 * 31
 
@@ -160,8 +161,8 @@ class Api:
         raws = read(_text(request.body))
         if len(raws) == 1 and isinstance(raws[0], dict) and set(raws[0]) == {"alertId"}:
             alert_id = raws[0]["alertId"]
-            if not isinstance(alert_id, str) or not alert_id:
-                raise BadRequest("alertId", "must be text")
+            if not isinstance(alert_id, str) or not ALERT_ID.fullmatch(alert_id):
+                raise BadRequest("alertId", "must be an alert's id")
             one = self._operator.replay_id(alert_id, caller, deadline, dry_run=dry,
                                            override=override)
             return Reply(200, {"results": [one]})
@@ -191,10 +192,13 @@ class Api:
         if state and state not in set(BlockState):
             raise BadRequest("state", f"must be one of {', '.join(BlockState)}")
         address = _address("address", q["address"]) if q.get("address") else ""
+        nsg_id = q.get("nsg", "").lower()
+        if len(nsg_id) > LONGEST_RESOURCE_ID:
+            raise BadRequest("nsg", "is longer than any resource id")
         size = _number("pageSize", q.get("pageSize", "100"), 1, 1000)
         token = _unwrap_token(q.get("pageToken", ""))
         found, following = self._r.ledger.blocks.page(
-            state=state, address=address, nsg_id=q.get("nsg", "").lower(), size=size, token=token
+            state=state, address=address, nsg_id=nsg_id, size=size, token=token
         )
         return Reply(200, {"blocks": [b.to_json() for b in found],
                            "nextPageToken": _wrap_token(following)})
@@ -240,7 +244,7 @@ class Api:
         if decision not in ("approve", "reject"):
             raise BadRequest("decision", "must be approve or reject")
         return Reply(200, self._operator.decide(
-            request.params.get("id", ""), caller, self._r.budget(),
+            _id(request), caller, self._r.budget(),
             approve=decision == "approve", reason=_reason(body),
         ))
 
@@ -276,7 +280,7 @@ class Api:
 
     def alert(self, request: Request, caller: Caller) -> Reply:
         """GET /api/alerts/{id}"""
-        return Reply(200, self._operator.timeline(request.params.get("id", "")))
+        return Reply(200, self._operator.timeline(_id(request)))
 
     def health(self, request: Request, caller: Caller) -> Reply:
         """GET /api/health"""
@@ -302,6 +306,14 @@ def _principal(header: str) -> Caller:
     if not name:
         raise Refused(401, "not signed in")
     return Caller(name, roles & ALL_ROLES, identified=True)
+
+
+def _id(request: Request) -> str:
+    """The id in the path. One that could be none of ours is unknown, and asks no table."""
+    found = request.params.get("id", "")
+    if not ALERT_ID.fullmatch(found):
+        raise NotFound("no such id")
+    return found
 
 
 def _text(body: bytes) -> str:

@@ -18,7 +18,7 @@ from remediation.errors import Conflict, Invalid, NotFound, RemediationError
 from remediation.guardrails import Hold, Protected
 from remediation.ledger import Block
 from remediation.ledger.alerts import AlertState, plan_to_json
-from remediation.model import AlertRef, BlockState, Direction, Verdict, utc
+from remediation.model import BlockState, Direction, Verdict, utc
 from remediation.nsg import Rule, difference, rule_to_arm, wanted_rules
 from remediation.responder import Decision, Responder
 
@@ -76,7 +76,7 @@ class Operator:
         bodies = self._r.ledger.alerts.bodies(alert_id)
         raw: Any = self._r.ledger.alerts.raw(bodies[0]) if bodies else None
         if raw is None:
-            raw = self._r.defender.find(alert_id, deadline) if _plain(alert_id) else None
+            raw = self._r.defender.find(alert_id, deadline) if _findable(alert_id) else None
         if raw is None:
             raise NotFound(f"no alert {alert_id} in the ledger or in Defender")
         return self.replay_raw(raw, caller, deadline, dry_run=dry_run, override=override)
@@ -347,5 +347,6 @@ def _shown(rule: Rule | None) -> Mapping[str, Any] | None:
     return None if rule is None else rule_to_arm(rule)["properties"]
 
 
-def _plain(text: str) -> bool:
-    return AlertRef("", "", text).name.replace("_", "").replace("-", "").replace(".", "").isalnum()
+def _findable(alert_id: str) -> bool:
+    """May stand in a graph query."""
+    return all(c.isalnum() or c in "_-." for c in alert_id)

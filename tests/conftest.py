@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Where a run must be repeatable the examples are the same each time; elsewhere they are new ones.
+settings.register_profile("repeatable", derandomize=True, max_examples=300)
+if os.environ.get("HYPOTHESIS_PROFILE"):
+    settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -21,9 +21,9 @@ from remediation.alerts.unwrap import read_text, unwrap
 from remediation.errors import MalformedAlert
 from remediation.model import Alert, AlertRef
 
-__all__ = ["alert_ref", "normalise", "read", "read_text", "unwrap"]
+__all__ = ["ALERT_ID", "alert_ref", "normalise", "read", "read_text", "unwrap"]
 
-_ALERT_ID = re.compile(r"[A-Za-z0-9_.:@+-]{1,200}")
+ALERT_ID = re.compile(r"[A-Za-z0-9_.:@+-]{1,200}")
 """Defender's ids, GUIDs and incident names; what fits a table key as it is."""
 LONGEST_NAME = 300
 _RESOURCE_ID = re.compile(r"/subscriptions/[\w.()/~ -]{1,600}", re.ASCII)
@@ -150,7 +150,7 @@ def _alert_id(fields: Fields) -> str:
     found = found or fields.text("name") or identifier.rstrip("/").rpartition("/")[2]
     if not found:
         raise MalformedAlert("SystemAlertId", "missing")
-    if not _ALERT_ID.fullmatch(found):
+    if not ALERT_ID.fullmatch(found):
         raise MalformedAlert("SystemAlertId", f"not a plain word of 1-200 characters: {found[:64]!r}")
     return found
 

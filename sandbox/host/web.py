@@ -142,12 +142,19 @@ class Host:
 
     def app(self) -> Starlette:
         """The ASGI application."""
-        return Starlette(lifespan=self.lifespan, routes=[
+        application = Starlette(lifespan=self.lifespan, routes=[
             Route("/runtime/webhooks/eventgrid", self.event_grid, methods=VERBS),
             Route("/admin/host/status", self.status),
             Route("/admin/functions/{name}", self.admin, methods=["GET", "POST"]),
-            Route("/{path:path}", self.http, methods=VERBS),
         ])
+        # The rest are the app's own routes. A pattern would not match every path: ids may hold
+        # a line break.
+        application.router.default = self._function_route
+        return application
+
+    async def _function_route(self, scope: Any, receive: Any, send: Any) -> None:
+        response = await self.http(Request(scope, receive))
+        await response(scope, receive, send)
 
     def _level(self, request: Request) -> str:
         """`admin`, `system`, `function` or `anonymous`, by the key in the request."""

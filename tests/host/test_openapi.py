@@ -39,7 +39,7 @@ def host(world: World) -> Iterator[FunctionsHost]:
 
 
 @SCHEMA.parametrize()
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_described(case: Any, host: FunctionsHost):
     case.call_and_validate(
         base_url=f"{host.url}/api", headers={"x-functions-key": host.function_key}, timeout=60,

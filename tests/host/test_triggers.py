@@ -61,6 +61,9 @@ def test_an_event_becomes_a_block_and_the_api_tells(site: Site):
         ("POST", "pause", {"reason": "x", "lift": "odd"}, 400, "lift"),
         ("POST", "resume", {}, 400, "reason"),
         ("GET", "alerts/none", None, 404, ""),
+        ("GET", "alerts/a%0Ab", None, 404, ""),
+        ("GET", "alerts/" + "x" * 900, None, 404, ""),
+        ("POST", "approvals/" + "x" * 900, {"decision": "approve", "reason": "x"}, 404, ""),
     ]
     for method, path, body, status, field in bad:
         answer = site.world.http.request(method, f"{host.url}/api/{path}", json=body,
