@@ -1,4 +1,4 @@
-"""/_sandbox/{reset,seed,faults,latency,log,token}: the strings behind the curtain."""
+"""/_sandbox/{reset,seed,faults,latency,log,token,role,resources}: the strings behind the curtain."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class Control:
             Route("/_sandbox/latency", self.latency, methods=["GET", "POST"]),
             Route("/_sandbox/log", self.log, methods=["GET", "DELETE"]),
             Route("/_sandbox/token", self.token, methods=["POST"]),
+            Route("/_sandbox/role", self.role, methods=["GET", "POST"]),
             Route("/_sandbox/resources", self.resources, methods=["GET"]),
         ]
 
@@ -88,6 +89,14 @@ class Control:
         """POST {"name": …, "upn": …}: a token for a person or a program, to act on ARM as them."""
         body = await request.json()
         return JSONResponse({"token": self._tokens.issue(body["name"], body.get("upn", ""))})
+
+    async def role(self, request: Request) -> Response:
+        """POST {"caller": …, "actions": […]}: it may do only these; GET which actions each used."""
+        access = self._state.access
+        if request.method == "POST":
+            body = await request.json()
+            access.give(body["caller"], body["actions"])
+        return JSONResponse({caller: sorted(used) for caller, used in access.used.items()})
 
     async def resources(self, request: Request) -> Response:
         """GET all resources as the graph sees them, without lag."""

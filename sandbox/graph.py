@@ -42,6 +42,7 @@ class Graph:
         self._rows: list[dict[str, Any]] = []
         self._alerts: list[dict[str, Any]] = []
         self._seen: tuple[int, float] = (-1, 0.0)
+        self._types: set[str] = set()
 
     def prepare(self) -> None:
         """Copy the state's rows if they changed; on the event loop, which alone may read them."""
@@ -65,7 +66,7 @@ class Graph:
             raise _bad("InvalidTop", f"$top must be from 1 to {PAGE_MOST}.")
         skip = _skip(options.get("$skipToken"))
         refuse(text)
-        columns, rows = self._run(text, body.get("subscriptions") or [])
+        columns, rows = self._run(text, body.get("subscriptions") or [], caller)
         page = rows[skip : skip + int(top)]
         answer: dict[str, Any] = {
             "totalRecords": len(rows), "count": len(page), "facets": [], "resultTruncated": "false",
@@ -95,7 +96,9 @@ class Graph:
                            headers={**headers, "retry-after": str(max(1, round(wait)))})
         return headers
 
-    def _run(self, text: str, subscriptions: list[str]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    def _run(
+        self, text: str, subscriptions: list[str], caller: str
+    ) -> tuple[list[str], list[tuple[Any, ...]]]:
         import duckdb
         import duckdb_kql
 
@@ -105,8 +108,13 @@ class Graph:
             con.execute("create or replace table _scope(s varchar)")
             if wanted:
                 con.executemany("insert into _scope values (?)", [[s] for s in wanted])
+            con.execute("create or replace table _seen(t varchar)")
+            seen = self._state.access.readable(caller, self._types)
+            if seen:
+                con.executemany("insert into _seen values (?)", [[t] for t in seen])
             for table in TABLES:
-                where = " where subscriptionId in (select s from _scope)" if wanted else ""
+                where = " where type in (select t from _seen)"
+                where += " and subscriptionId in (select s from _scope)" if wanted else ""
                 con.execute(f"create or replace view {table} as select * from all_{table}{where}")  # noqa: S608 - our own names
             try:
                 relation = duckdb_kql.kql(con, text)
@@ -134,6 +142,7 @@ class Graph:
             self._con.execute(f"create table all_{table} ({columns})")
         self._fill("resources", self._rows)
         self._fill("securityresources", self._alerts)
+        self._types = {str(r.get("type", "")).lower() for r in (*self._rows, *self._alerts)}
         self._built = version
         return self._con
 

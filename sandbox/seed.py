@@ -43,7 +43,7 @@ def seed(state: State, data: dict[str, Any]) -> dict[str, int]:
         put_lock(state, str(lock["scope"]), str(lock.get("name", "lock")),
                  {"properties": {"level": lock["level"]}})
     if "denied" in data:
-        state.denied = list(data["denied"])
+        state.access.denied = list(data["denied"])
     state.version += 1
     return {"resources": len(state.resources), "alerts": len(state.alerts)}
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from sandbox.arm.access import Access
+
 SECURITY_LOCATION = "centralus"
 
 
@@ -140,7 +142,7 @@ class State:
         self.operations: dict[str, Operation] = {}
         self.alerts: dict[str, dict[str, Any]] = {}
         self.locks: dict[str, dict[str, Any]] = {}
-        self.denied: list[dict[str, str]] = []
+        self.access = Access()
         self.activity: deque[dict[str, Any]] = deque(maxlen=20_000)
         self.gone_machines: set[str] = set()
         self.version = 0
