@@ -9,6 +9,7 @@ import json
 import secrets
 import time
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -66,9 +67,9 @@ class Identity:
 
     async def oauth(self, request: Request) -> Response:
         """POST /{tenant}/oauth2/[v2.0/]token: any secret signs in, as whoever says so."""
-        form = await request.form()
-        name = str(form.get("client_id") or form.get("username") or "someone")
-        upn = str(form.get("username") or "")
+        form = dict(parse_qsl((await request.body()).decode()))
+        upn = form.get("username", "")
+        name = form.get("client_id") or upn or "someone"
         return JSONResponse({"token_type": "Bearer", "expires_in": LIFETIME,
                              "ext_expires_in": LIFETIME,
                              "access_token": self._tokens.issue(name, upn)})
@@ -86,7 +87,7 @@ class Identity:
                 "media": arm, "batch": arm,
             }
             version = request.query_params.get("api-version", "")
-            return JSONResponse([body] if version >= "2019-05-01" else body)
+            return JSONResponse([body] if "2019-05-01" <= version < "2022-09-01" else body)
 
         return answer
 
