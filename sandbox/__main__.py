@@ -22,6 +22,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where the throw-away CA is written")
     parser.add_argument("--door", action="append", default=[], metavar="SERVICE=PORT",
                         help="put a door before a local storage port, such as table=10002")
+    parser.add_argument("--storage", default="", metavar="CONNECTION",
+                        help="connection string of the account that keeps dead letters as blobs")
     args = parser.parse_args()
     if args.folder:
         args.folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +33,7 @@ def main() -> int:
         if not port.isdigit():
             parser.error(f"--door {text}: expected SERVICE=PORT")
         doors[service] = int(port)
-    asyncio.run(_serve(Sandbox(args.folder, doors)))
+    asyncio.run(_serve(Sandbox(args.folder, doors, storage=args.storage)))
     return 0
 
 

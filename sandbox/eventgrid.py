@@ -19,6 +19,7 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from sandbox.deadletters import DeadLetters
 from sandbox.log import Log
 
 RETRIES = (10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200, 43_200)
@@ -54,9 +55,10 @@ class Topic:
 class EventGrid:
     """The publisher's HTTP side, and its deliveries."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, letters: DeadLetters | None = None) -> None:
         self.topic = Topic()
         self._log = log
+        self._letters = letters
         self._tasks: set[asyncio.Task[None]] = set()
         self._client = httpx.AsyncClient(timeout=ANSWER_SECONDS,
                                          limits=httpx.Limits(max_connections=500))
@@ -129,7 +131,7 @@ class EventGrid:
                 delivery.done = time.time()
                 return
             if delivery.attempts > len(RETRIES) or delivery.attempts >= topic.max_attempts:
-                self._bury(delivery)
+                await self._bury(delivery)
                 return
             await asyncio.sleep(RETRIES[delivery.attempts - 1] * topic.scale)
 
@@ -159,12 +161,16 @@ class EventGrid:
                       attempt=delivery.attempts)
         return outcome
 
-    def _bury(self, delivery: Delivery) -> None:
-        self.topic.dead.append({
+    async def _bury(self, delivery: Delivery) -> None:
+        """A blob where a storage account is given; and always what `deadletters` shows."""
+        letter = {
             **delivery.event, "deadletterreason": "MaxDeliveryAttemptsExceeded",
             "deliveryattempts": delivery.attempts, "lastdeliveryoutcome": delivery.last,
             "publishtime": delivery.published, "lastdeliveryattempttime": delivery.last_at,
-        })
+        }
+        if self._letters is not None:
+            await self._letters.write([letter])
+        self.topic.dead.append(letter)
 
     async def dead_letters(self, request: Request) -> Response:
         """GET /topics/{name}/deadletters: what a dead-letter blob would hold."""

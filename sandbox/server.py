@@ -19,6 +19,7 @@ from starlette.routing import Route
 from sandbox.arm.gateway import Arm
 from sandbox.arm.state import State, Tuning
 from sandbox.control import Control
+from sandbox.deadletters import DeadLetters
 from sandbox.eventgrid import EventGrid
 from sandbox.faults import Faults
 from sandbox.identity import Identity, Tokens
@@ -43,18 +44,19 @@ class Server(uvicorn.Server):
 
 
 class Sandbox:
-    """Ports, state and servers. `doors` maps a service (table, queue, blob) to Azurite's port."""
+    """Ports, state and servers. `doors` maps a service (table, queue, blob) to Azurite's port;
+    `storage` is the connection string of the account that keeps dead letters."""
 
     def __init__(
         self, folder: Path | None = None, doors: dict[str, int] | None = None,
-        tuning: Tuning | None = None,
+        tuning: Tuning | None = None, storage: str = "",
     ) -> None:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="sandbox-"))
         self.state = State(tuning)
         self.faults = Faults()
         self.tokens = Tokens()
         self.log = Log()
-        self.grid = EventGrid(self.log)
+        self.grid = EventGrid(self.log, DeadLetters(storage) if storage else None)
         self.secret = secrets.token_urlsafe(16)
         self.arm = Arm(self.state, self.faults, self.tokens, self.log)
         self.ports = {"arm": free_port(), "identity": free_port(), "control": free_port()}

@@ -28,6 +28,7 @@ from typing import Any, Self
 import httpx
 
 from sandbox import azurite
+from sandbox.deadletters import CONTAINER
 from sandbox.server import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -185,16 +186,17 @@ class World:
                 time.sleep(0.05)
 
     def _start_sandbox(self) -> None:
-        command = [sys.executable, "-m", "sandbox", "--folder", str(self.folder / "sandbox")]
+        plain = {s: f"http://127.0.0.1:{p}" for s, p in self._ports.items()}
+        self.direct_connection = azurite.connection(plain["table"], plain["queue"], plain["blob"])
+        command = [sys.executable, "-m", "sandbox", "--folder", str(self.folder / "sandbox"),
+                   "--storage", self.direct_connection]
         if self._doors:
             for service in ("table", "queue"):
                 command += ["--door", f"{service}={self._ports[service]}"]
         process = self._spawn("sandbox", command, os.environ)
         self.addresses = self._first_line(process)
-        plain = {s: f"http://127.0.0.1:{p}" for s, p in self._ports.items()}
         through = {s: self.addresses.get(f"{s}Door", plain[s]) for s in plain}
         self.connection = azurite.connection(through["table"], through["queue"], through["blob"])
-        self.direct_connection = azurite.connection(plain["table"], plain["queue"], plain["blob"])
 
     def environment(self, **settings: str) -> dict[str, str]:
         """The app's settings for this world, over a clean environment."""
@@ -250,6 +252,10 @@ class World:
         """Change latency, limits, strictness."""
         self.control("POST", "latency", settings)
 
+    def role(self, caller: str, actions: list[str]) -> None:
+        """Let a caller do these and nothing else."""
+        self.control("POST", "role", {"caller": caller, "actions": actions})
+
     def log(self, since: int = 0) -> list[dict[str, Any]]:
         """The sandbox's own record."""
         found: list[dict[str, Any]] = self.control("GET", f"log?since={since}")
@@ -279,11 +285,14 @@ class World:
 
     # --- events and the API ---
 
-    def subscribe(self, *hosts: FunctionsHost, scale: float = 0.02) -> None:
+    def subscribe(
+        self, *hosts: FunctionsHost, scale: float = 0.02, max_attempts: int = 30
+    ) -> None:
         """Point the topic at these hosts, with the handshake."""
         answer = self.http.put(
             f"{self.addresses['eventGrid']}/subscription",
-            json={"webhooks": [h.webhook for h in hosts], "scale": scale},
+            json={"webhooks": [h.webhook for h in hosts], "scale": scale,
+                  "maxAttempts": max_attempts},
         )
         answer.raise_for_status()
 
@@ -302,6 +311,18 @@ class World:
         """What became of all events."""
         found: list[dict[str, Any]] = self.http.get(self.addresses["eventGrid"]).json()
         return found
+
+    def dead_letters(self) -> list[list[dict[str, Any]]]:
+        """What each dead-letter blob holds."""
+        from azure.core.exceptions import ResourceNotFoundError
+        from azure.storage.blob import ContainerClient
+
+        with ContainerClient.from_connection_string(self.direct_connection, CONTAINER) as container:
+            try:
+                names = [b.name for b in container.list_blobs()]
+            except ResourceNotFoundError:
+                return []
+            return [json.loads(container.download_blob(n).readall()) for n in names]
 
     def settled(self, seconds: float = 60.0) -> bool:
         """Wait until every event published so far has been delivered."""

@@ -75,6 +75,25 @@ def test_an_event_becomes_a_block_and_the_api_tells(site: Site):
     assert raw.status_code == 400
 
 
+def test_an_event_that_was_buried_is_replayed_from_its_dead_letter(site: Site):
+    site.world.seed(estate())
+    host = site.start()
+    site.world.subscribe(host, max_attempts=2)
+    one = site.know(alert())
+    site.world.control("POST", "faults", [{"service": "table", "status": 503, "times": 10_000}])
+    try:
+        site.world.publish(one)
+        assert any(site.world.dead_letters() for _ in waiting(40, 0.3)), site.world.deliveries()
+    finally:
+        site.world.control("POST", "faults", [])
+    assert site.owned() == {}
+    letters = [blob for blob in site.world.dead_letters() if blob[0]["id"] == name_of(one)]
+    assert [blob[0]["deadletterreason"] for blob in letters] == ["MaxDeliveryAttemptsExceeded"]
+    answer = site.world.api(host, "POST", "replay", letters[0])
+    assert answer.status_code == 200, answer.text
+    assert site.owned() == BOTH
+
+
 def test_keys_are_asked_for_and_odd_events_are_answered(site: Site):
     site.world.seed(estate())
     host = site.start()
