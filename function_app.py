@@ -8,7 +8,6 @@ import azure.functions as func
 
 from remediation.api import Request
 from remediation.app import app as responder_app
-from remediation.commit_queue import nsg_of
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 
@@ -17,14 +16,13 @@ app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 def on_alert(event: func.EventGridEvent) -> None:
     """A Defender alert, as a CloudEvent or in Event Grid's own schema."""
     at: datetime | None = getattr(event, "event_time", None) or getattr(event, "time", None)
-    responder_app().responder.on_event(event.get_json(), event_id=event.id, event_time=at)
+    responder_app().on_alert(event.get_json(), event_id=event.id, event_time=at)
 
 
 @app.timer_trigger(arg_name="timer", schedule="%SWEEP_SCHEDULE%", use_monitor=True)
 def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding wants it
     """Lift what is due, finish what is unfinished."""
-    responder = responder_app().responder
-    responder.sweep(responder.sweep_budget())
+    responder_app().on_timer()
 
 
 @app.queue_trigger(
@@ -32,12 +30,11 @@ def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding wants
 )
 def commit(message: func.QueueMessage) -> None:
     """An NSG with work left over."""
-    responder = responder_app().responder
-    responder.commit_nsg(nsg_of(message.get_body().decode()), responder.budget())
+    responder_app().on_commit(message.get_body().decode())
 
 
 def _serve(route: str, req: func.HttpRequest) -> func.HttpResponse:
-    reply = responder_app().api.serve(
+    reply = responder_app().serve(
         route,
         Request(
             url=req.url,

@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 from remediation.alerts import ALERT_ID, read
+from remediation.clock import Clock, Deadline
 from remediation.errors import (
     Conflict,
     Invalid,
@@ -26,9 +27,11 @@ from remediation.errors import (
     RemediationError,
     TemporaryError,
 )
+from remediation.ledger import Ledger
+from remediation.log import say
 from remediation.model import BlockState
 from remediation.operators import Caller, Operator
-from remediation.responder import Responder
+from remediation.policy import Policy
 from remediation.settings import Settings, is_loopback
 
 _log = logging.getLogger(__name__)
@@ -85,10 +88,17 @@ class Refused(Exception):
 class Api:
     """One method per route; `serve` wraps each with the caller's check and the errors."""
 
-    def __init__(self, responder: Responder, operator: Operator, settings: Settings) -> None:
-        self._r = responder
+    def __init__(
+        self, operator: Operator, ledger: Ledger, policy: Policy, settings: Settings, clock: Clock
+    ) -> None:
         self._operator = operator
+        self._ledger = ledger
+        self._policy = policy
         self._settings = settings
+        self._clock = clock
+
+    def _budget(self) -> Deadline:
+        return Deadline.after(self._clock, self._settings.budget_seconds)
 
     def serve(self, route: str, request: Request) -> Reply:
         """Run one route."""
@@ -113,10 +123,10 @@ class Api:
             return Reply(400, {"error": "bad request", "field": str(error).partition(":")[0],
                                "reason": str(error)})
         except TemporaryError as error:
-            _log.warning("%s: %s", route, error)
+            say(_log, "http", level=logging.WARNING, route=route, error=str(error))
             return Reply(503, {"error": "not now, try again", "reason": type(error).__name__})
         except PermanentError as error:
-            _log.warning("%s: %s", route, error)
+            say(_log, "http", level=logging.WARNING, route=route, error=str(error))
             return Reply(502, {"error": "Azure refuses", "reason": type(error).__name__,
                                "code": error.code})
 
@@ -157,7 +167,7 @@ class Api:
             raise Refused(403, f"{caller.name} lacks the role {OPERATE}")
         if override and not caller.may(APPROVE):
             raise Refused(403, f"override: {caller.name} lacks the role {APPROVE}")
-        deadline = self._r.budget()
+        deadline = self._budget()
         raws = read(_text(request.body))
         if len(raws) == 1 and isinstance(raws[0], dict) and set(raws[0]) == {"alertId"}:
             alert_id = raws[0]["alertId"]
@@ -197,7 +207,7 @@ class Api:
             raise BadRequest("nsg", "is longer than any resource id")
         size = _number("pageSize", q.get("pageSize", "100"), 1, 1000)
         token = _unwrap_token(q.get("pageToken", ""))
-        found, following = self._r.ledger.blocks.page(
+        found, following = self._ledger.blocks.page(
             state=state, address=address, nsg_id=nsg_id, size=size, token=token
         )
         return Reply(200, {"blocks": [b.to_json() for b in found],
@@ -210,11 +220,11 @@ class Api:
         block_id = _word(body, "blockId") if "blockId" in body else ""
         if bool(address) == bool(block_id):
             raise BadRequest("address", "give either address or blockId")
-        hold = self._r.policy.guardrails.hold
+        hold = self._policy.guardrails.hold
         if "holdHours" in body:
             hold = timedelta(hours=_number("holdHours", body["holdHours"], 0, MAX_HOLD_HOURS))
         return Reply(200, self._operator.revoke(
-            caller, self._r.budget(), address=address, block_id=block_id,
+            caller, self._budget(), address=address, block_id=block_id,
             reason=_reason(body), hold=hold,
         ))
 
@@ -233,7 +243,7 @@ class Api:
         states = ("open", "approved", "rejected", "expired", "all")
         if wanted not in states:
             raise BadRequest("state", f"must be one of {', '.join(states)}")
-        found = [a.to_json() for a in self._r.ledger.control.approvals()
+        found = [a.to_json() for a in self._ledger.control.approvals()
                  if wanted in ("all", a.state)]
         return Reply(200, {"approvals": found})
 
@@ -244,7 +254,7 @@ class Api:
         if decision not in ("approve", "reject"):
             raise BadRequest("decision", "must be approve or reject")
         return Reply(200, self._operator.decide(
-            _id(request), caller, self._r.budget(),
+            _id(request), caller, self._budget(),
             approve=decision == "approve", reason=_reason(body),
         ))
 
@@ -254,7 +264,7 @@ class Api:
         lift = body.get("lift", "due")
         if lift not in ("due", "none", "all"):
             raise BadRequest("lift", "must be due, none or all")
-        return Reply(200, self._operator.pause(caller, self._r.budget(), reason=_reason(body),
+        return Reply(200, self._operator.pause(caller, self._budget(), reason=_reason(body),
                                                lift=lift))
 
     def resume(self, request: Request, caller: Caller) -> Reply:
@@ -284,7 +294,7 @@ class Api:
 
     def health(self, request: Request, caller: Caller) -> Reply:
         """GET /api/health"""
-        found = self._operator.health(self._r.budget())
+        found = self._operator.health(self._budget())
         return Reply(200 if found["ok"] else 503, found)
 
 

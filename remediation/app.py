@@ -9,11 +9,13 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
+from typing import Any
 
-from remediation.api import Api
+from remediation.api import Api, Reply, Request
 from remediation.approvals import Approvals
-from remediation.clock import Clock
+from remediation.clock import Clock, Deadline
 from remediation.cloud.activity import ActivityLog
 from remediation.cloud.clients import Clients
 from remediation.cloud.defender import Defender
@@ -21,26 +23,60 @@ from remediation.cloud.estate import EstateReader
 from remediation.cloud.graph import Graph
 from remediation.cloud.machines import Machines
 from remediation.cloud.network import Network
-from remediation.commit import Commit
-from remediation.commit_queue import CommitQueue
+from remediation.commit import Commit, Parts
+from remediation.commit_queue import CommitQueue, nsg_of
 from remediation.ledger import Ledger, Tables
 from remediation.notify import Notifier
 from remediation.nsg import Ownership
 from remediation.operators import Operator
 from remediation.policy import load_policy
-from remediation.responder import Responder
+from remediation.responder import Responder, Seen
 from remediation.settings import Settings, load_settings
 from remediation.surroundings import SurroundingsReader
+from remediation.survey import Survey
+from remediation.sweep import Sweep, Swept
 
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What the triggers and the command line use."""
+    """What the triggers and the command line use. Any trigger that finds the sweep overdue runs a
+    short one within its own budget, so that nothing hangs on the timer alone."""
 
     settings: Settings
+    clock: Clock
+    ledger: Ledger
     responder: Responder
+    sweep: Sweep
     operator: Operator
     api: Api
+
+    def budget(self) -> Deadline:
+        """The time one trigger may take."""
+        return Deadline.after(self.clock, self.settings.budget_seconds)
+
+    def on_alert(self, data: Any, *, event_id: str, event_time: datetime | None) -> list[Seen]:
+        """An event with one alert or more."""
+        deadline = self.budget()
+        seen = self.responder.on_event(data, deadline, event_id=event_id, event_time=event_time)
+        self.sweep.if_overdue(deadline)
+        return seen
+
+    def on_timer(self) -> Swept:
+        """The sweep's own driver."""
+        return self.sweep.run(self.sweep.budget())
+
+    def on_commit(self, message: str) -> None:
+        """A message of the commit queue."""
+        deadline = self.budget()
+        self.responder.commit_nsg(nsg_of(message), deadline)
+        self.sweep.if_overdue(deadline)
+
+    def serve(self, route: str, request: Request) -> Reply:
+        """An operator's request."""
+        deadline = self.budget()
+        reply = self.api.serve(route, request)
+        self.sweep.if_overdue(deadline)
+        return reply
 
 
 def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
@@ -51,25 +87,41 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     clients = Clients(settings)
     graph = Graph(clients, settings.subscriptions)
     network = Network(clients, settings.arm_endpoint, settings.poll_seconds)
+    defender = Defender(clients, graph)
+    machines = Machines(clients, graph, network, clock, settings.machine_cache_seconds)
     ledger = Ledger(Tables(clients, settings.table_prefix), settings.lease_seconds)
     ownership = Ownership(settings.deployment)
     notifier = Notifier(ledger.control, clock)
     approvals = Approvals(ledger, policy, notifier, clock)
     estate = EstateReader(graph, network, policy.guardrails.ask_first_service_tags)
     surroundings = SurroundingsReader(ledger, estate, policy, clock, settings.home_subscription)
-    commit = Commit(
-        ledger, network, surroundings, ActivityLog(clients), approvals, notifier, policy,
-        ownership, settings, clock,
+    commit = Commit(Parts(
+        ledger=ledger, network=network, graph=graph, surroundings=surroundings,
+        activity=ActivityLog(clients), approvals=approvals, notifier=notifier, policy=policy,
+        ownership=ownership, settings=settings, clock=clock,
+    ))
+    survey = Survey(
+        ledger=ledger, defender=defender, machines=machines, network=network,
+        surroundings=surroundings, policy=policy, ownership=ownership, settings=settings,
+        clock=clock,
     )
     responder = Responder(
-        ledger=ledger, defender=Defender(clients, graph),
-        machines=Machines(clients, graph, network, clock, settings.machine_cache_seconds),
-        network=network, graph=graph, surroundings=surroundings, commit=commit,
+        ledger=ledger, survey=survey, commit=commit,
         queue=CommitQueue(clients, settings.commit_queue), approvals=approvals,
-        notifier=notifier, policy=policy, ownership=ownership, settings=settings, clock=clock,
+        notifier=notifier, settings=settings, clock=clock,
     )
-    operator = Operator(responder, network)
-    return App(settings, responder, operator, Api(responder, operator, settings))
+    sweep = Sweep(
+        responder=responder, commit=commit, ledger=ledger, defender=defender, graph=graph,
+        surroundings=surroundings, notifier=notifier, policy=policy, ownership=ownership,
+        settings=settings, clock=clock,
+    )
+    operator = Operator(
+        responder=responder, survey=survey, commit=commit, ledger=ledger, defender=defender,
+        network=network, graph=graph, notifier=notifier, policy=policy, ownership=ownership,
+        settings=settings, clock=clock,
+    )
+    api = Api(operator, ledger, policy, settings, clock)
+    return App(settings, clock, ledger, responder, sweep, operator, api)
 
 
 @cache

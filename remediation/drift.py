@@ -13,6 +13,7 @@ from typing import Any
 
 from remediation.model import from_utc
 from remediation.nsg import Nsg, Ownership, Rule, digest, is_parked
+from remediation.policy import PipelineDrift
 
 REMEMBER = timedelta(days=1)
 
@@ -52,3 +53,11 @@ def judge_drift(
         repeated = last is not None and now - from_utc(last) < REMEMBER
         found.append(Drift(name, what, repeated))
     return found
+
+
+def yields(drift: Drift, by_person: bool | None, pipeline: PipelineDrift) -> bool:
+    """Is the change left as it is? The first within a day never is. The second is if a person made
+    it; if a program did (`by_person` False), the policy decides; of nobody known, it is not."""
+    if not drift.repeated or by_person is None:
+        return False
+    return by_person or pipeline == "yield"

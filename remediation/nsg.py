@@ -119,8 +119,8 @@ def rule_from_arm(body: Mapping[str, Any]) -> Rule:
         protocol=str(p.get("protocol", "*")).lower(),
         sources=side("sourceAddressPrefix", "sourceAddressPrefixes"),
         destinations=side("destinationAddressPrefix", "destinationAddressPrefixes"),
-        source_ports=_ports(side("sourcePortRange", "sourcePortRanges")),
-        destination_ports=_ports(side("destinationPortRange", "destinationPortRanges")),
+        source_ports=ports_from_arm(side("sourcePortRange", "sourcePortRanges")),
+        destination_ports=ports_from_arm(side("destinationPortRange", "destinationPortRanges")),
         source_groups=groups("sourceApplicationSecurityGroups"),
         destination_groups=groups("destinationApplicationSecurityGroups"),
         description=str(p.get("description") or ""),
@@ -128,7 +128,8 @@ def rule_from_arm(body: Mapping[str, Any]) -> Rule:
     )
 
 
-def _ports(ranges: Sequence[str]) -> Ports:
+def ports_from_arm(ranges: Iterable[str]) -> Ports:
+    """`*`, `22`, `80-90` → pairs of first and last port."""
     found = []
     for text in ranges:
         if text == "*":

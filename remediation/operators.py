@@ -12,15 +12,22 @@ from datetime import timedelta
 from typing import Any
 
 from remediation.alerts import normalise
-from remediation.clock import Deadline
+from remediation.clock import Clock, Deadline
+from remediation.cloud.defender import Defender
+from remediation.cloud.graph import Graph
 from remediation.cloud.network import Network
+from remediation.commit import Commit
 from remediation.errors import Conflict, Invalid, NotFound, RemediationError
 from remediation.guardrails import Hold, Protected
-from remediation.ledger import Block
+from remediation.ledger import Block, Ledger
 from remediation.ledger.alerts import AlertState, plan_to_json
 from remediation.model import BlockState, Direction, Verdict, utc
-from remediation.nsg import Rule, difference, rule_to_arm, wanted_rules
-from remediation.responder import Decision, Responder
+from remediation.notify import Notifier
+from remediation.nsg import Ownership, Rule, difference, rule_to_arm, wanted_rules
+from remediation.policy import Policy
+from remediation.responder import Responder
+from remediation.settings import Settings
+from remediation.survey import Decision, Survey
 
 _log = logging.getLogger(__name__)
 
@@ -41,9 +48,23 @@ class Caller:
 class Operator:
     """The operators' verbs."""
 
-    def __init__(self, responder: Responder, network: Network) -> None:
-        self._r = responder
+    def __init__(
+        self, *, responder: Responder, survey: Survey, commit: Commit, ledger: Ledger,
+        defender: Defender, network: Network, graph: Graph, notifier: Notifier, policy: Policy,
+        ownership: Ownership, settings: Settings, clock: Clock,
+    ) -> None:
+        self._responder = responder
+        self._survey = survey
+        self._commit = commit
+        self._ledger = ledger
+        self._defender = defender
         self._network = network
+        self._graph = graph
+        self._notifier = notifier
+        self._policy = policy
+        self._ownership = ownership
+        self._settings = settings
+        self._clock = clock
 
     # --- replay ---
 
@@ -52,7 +73,7 @@ class Operator:
     ) -> dict[str, Any]:
         """Replay one body. What Defender does not confirm is a dry run, whatever was asked."""
         alert = normalise(raw)
-        decision = self._r.look(
+        decision = self._survey.look(
             alert, deadline, override=caller.name if override else "", reserve=False
         )
         confirmed = decision.held.verdict is Verdict.CONFIRMED
@@ -73,10 +94,10 @@ class Operator:
         self, alert_id: str, caller: Caller, deadline: Deadline, *, dry_run: bool, override: bool
     ) -> dict[str, Any]:
         """Replay an alert by id, from the ledger or else from Defender. Raises NotFound."""
-        bodies = self._r.ledger.alerts.bodies(alert_id)
-        raw: Any = self._r.ledger.alerts.raw(bodies[0]) if bodies else None
+        bodies = self._ledger.alerts.bodies(alert_id)
+        raw: Any = self._ledger.alerts.raw(bodies[0]) if bodies else None
         if raw is None:
-            raw = self._r.defender.find(alert_id, deadline) if _findable(alert_id) else None
+            raw = self._defender.find(alert_id, deadline) if _findable(alert_id) else None
         if raw is None:
             raise NotFound(f"no alert {alert_id} in the ledger or in Defender")
         return self.replay_raw(raw, caller, deadline, dry_run=dry_run, override=override)
@@ -85,33 +106,33 @@ class Operator:
         self, raw: Any, decision: Decision, caller: Caller, deadline: Deadline, *, override: bool
     ) -> dict[str, Any]:
         """Record, claim anew (a replay prolongs), commit."""
-        r, alert = self._r, decision.alert
-        now = r.clock.now()
-        record = r.ledger.alerts.get(alert.alert_id, alert.accusation())
+        alert = decision.alert
+        now = self._clock.now()
+        record = self._ledger.alerts.get(alert.alert_id, alert.accusation())
         if record is None:
-            record = r.ledger.alerts.receive(alert, raw, received=utc(now), via="replay")
-        r.note([alert.alert_id], "replayed", by=caller.name, override=override,
+            record = self._ledger.alerts.receive(alert, raw, received=utc(now), via="replay")
+        self._responder.note([alert.alert_id], "replayed", by=caller.name, override=override,
                identified=caller.identified)
         if record is not None:
-            r.ledger.alerts.update(
+            self._ledger.alerts.update(
                 record, state=AlertState.DONE.value, verified=utc(decision.verified),
-                planned=utc(now), **r.ledger.alerts.plan_facts(decision.plan),
+                planned=utc(now), **self._ledger.alerts.plan_facts(decision.plan),
             )
-        keys = r.claim(decision, explicit=True, by=caller.name if override else "")
-        commits = [r.commit_nsg(n, deadline) for n in dict.fromkeys(k.nsg_id for k in keys)]
+        keys = self._responder.claim(decision, explicit=True, by=caller.name if override else "")
+        commits = [self._responder.commit_nsg(n, deadline) for n in dict.fromkeys(k.nsg_id for k in keys)]
         return {
             "claimed": [k.id for k in keys],
             "writes": sum(c.writes for c in commits),
             "left": any(c.left for c in commits),
-            "blocks": [b.to_json() for k in keys if (b := r.ledger.blocks.get(k)) is not None],
+            "blocks": [b.to_json() for k in keys if (b := self._ledger.blocks.get(k)) is not None],
         }
 
     def _difference(self, decision: Decision) -> list[dict[str, Any]]:
         """What carrying the plan out would write, per NSG; blocks that wait are left out."""
-        r, found = self._r, []
+        found: list[dict[str, Any]] = []
         for nsg_id, nsg in decision.nsgs.items():
             addresses: dict[Direction, set[str]] = {}
-            for block in r.ledger.blocks.live(nsg_id):
+            for block in self._ledger.blocks.live(nsg_id):
                 if block.wanted:
                     addresses.setdefault(block.key.direction, set()).add(block.key.address)
             planned = [b for b in decision.plan.blocks if b.key.nsg_id == nsg_id and not b.ask]
@@ -119,8 +140,8 @@ class Operator:
                 continue
             for b in planned:
                 addresses.setdefault(b.key.direction, set()).add(b.key.address)
-            wanted = wanted_rules(nsg, addresses, r.ownership, r.policy.window)
-            for write in difference(nsg, wanted, r.ownership):
+            wanted = wanted_rules(nsg, addresses, self._ownership, self._policy.window)
+            for write in difference(nsg, wanted, self._ownership):
                 found.append({
                     "nsg": nsg_id, "rule": write.name, "write": write.kind,
                     "before": _shown(write.before), "after": _shown(write.rule),
@@ -134,42 +155,42 @@ class Operator:
         hold: timedelta,
     ) -> dict[str, Any]:
         """Lift blocks now and keep their addresses from being blocked unasked for a while."""
-        r = self._r
-        blocks = list(r.ledger.blocks.find(address=address, block_id=block_id))
+        blocks = list(self._ledger.blocks.find(address=address, block_id=block_id))
         if not blocks and not address:
             raise NotFound(f"no live block {block_id}")
-        now = r.clock.now()
+        now = self._clock.now()
         for held in {address} if address else {b.key.address for b in blocks}:
-            r.ledger.control.hold(Hold(held, now + hold, caller.name, reason))
+            self._ledger.control.hold(Hold(held, now + hold, caller.name, reason))
         revoked: list[str] = []
         for block in blocks:
             if self._revoke_one(block, caller, reason):
                 revoked.append(block.key.id)
-        commits = [r.commit_nsg(n, deadline) for n in dict.fromkeys(b.key.nsg_id for b in blocks)]
+        nsgs = dict.fromkeys(b.key.nsg_id for b in blocks)
+        commits = [self._responder.commit_nsg(n, deadline) for n in nsgs]
         return {
             "revoked": revoked, "heldUntil": utc(now + hold),
             "left": any(c.left for c in commits),
         }
 
     def _revoke_one(self, block: Block, caller: Caller, reason: str) -> bool:
-        r, now = self._r, self._r.clock.now()
+        now = self._clock.now()
         for _ in range(10):
-            r.commit.look_at(block.key.nsg_id, now)
+            self._commit.look_at(block.key.nsg_id, now)
             never = block.state is BlockState.WAITING
             after = replace(
                 block, state=BlockState.REVOKED if never else BlockState.LIFTING,
                 revoked_by=caller.name, revoke_reason=reason, ended=now if never else None,
                 retry_at=None,
             )
-            r.note(block.alerts, "revoked", by=caller.name, reason=reason, block=block.key.id,
+            self._responder.note(block.alerts, "revoked", by=caller.name, reason=reason, block=block.key.id,
                    nsg=block.key.nsg_id, direction=block.key.direction.value,
                    address=block.key.address)
-            saved, lost = r.ledger.blocks.save([after])
+            saved, lost = self._ledger.blocks.save([after])
             if saved:
                 if never:
-                    r.ledger.blocks.end(saved[0])
+                    self._ledger.blocks.end(saved[0])
                 return True
-            fresh = r.ledger.blocks.get(block.key) if lost else None
+            fresh = self._ledger.blocks.get(block.key) if lost else None
             if fresh is None:
                 return False
             block = fresh
@@ -179,21 +200,20 @@ class Operator:
         self, caller: Caller, *, block_id: str, by: timedelta, reason: str
     ) -> dict[str, Any]:
         """Let a block live longer, at most `max_extension` counted from its first proof."""
-        r = self._r
         for _ in range(10):
-            block = next(iter(r.ledger.blocks.find(block_id=block_id)), None)
+            block = next(iter(self._ledger.blocks.find(block_id=block_id)), None)
             if block is None:
                 raise NotFound(f"no live block {block_id}")
             if block.expires is None or block.first_proven is None or not block.wanted:
                 raise Invalid(f"block {block_id} is {block.state}: only a proven one can be extended")
-            longest = block.first_proven + r.policy.guardrails.max_extension
+            longest = block.first_proven + self._policy.guardrails.max_extension
             until = block.expires + by
             if until > longest:
                 raise Invalid(f"hours: the block may live until {utc(longest)} at most")
-            r.commit.look_at(block.key.nsg_id, until)
-            saved, _ = r.ledger.blocks.save([replace(block, expires=until)])
+            self._commit.look_at(block.key.nsg_id, until)
+            saved, _ = self._ledger.blocks.save([replace(block, expires=until)])
             if saved:
-                r.note(block.alerts, "extended", by=caller.name, reason=reason,
+                self._responder.note(block.alerts, "extended", by=caller.name, reason=reason,
                        block=block.key.id, expires=utc(until))
                 return saved[0].to_json()
         raise Conflict(f"block {block_id} keeps changing")
@@ -204,19 +224,18 @@ class Operator:
         self, approval_id: str, caller: Caller, deadline: Deadline, *, approve: bool, reason: str
     ) -> dict[str, Any]:
         """Answer a question, once. Raises NotFound, or Conflict if it is answered or expired."""
-        r = self._r
-        approval = r.ledger.control.approval(approval_id)
+        approval = self._ledger.control.approval(approval_id)
         if approval is None:
             raise NotFound(f"no question {approval_id}")
-        now = r.clock.now()
+        now = self._clock.now()
         if approval.state != "open" or approval.expires <= now:
             state = approval.state if approval.state != "open" else "expired"
             raise Conflict(f"question {approval_id} is {state} already")
-        r.ledger.work.hint("approval", approval_id, now + timedelta(seconds=60))
+        self._ledger.work.hint("approval", approval_id, now + timedelta(seconds=60))
         state = "approved" if approve else "rejected"
-        if not r.ledger.control.decide(approval, state, caller.name, reason):
+        if not self._ledger.control.decide(approval, state, caller.name, reason):
             raise Conflict(f"question {approval_id} was answered a moment ago")
-        touched = r.carry_out(approval_id, deadline)
+        touched = self._responder.carry_out(approval_id, deadline)
         return {"id": approval_id, "state": state, "blocks": [k.id for k in touched]}
 
     # --- pause, protected, looking ---
@@ -224,35 +243,34 @@ class Operator:
     def pause(self, caller: Caller, deadline: Deadline, *, reason: str, lift: str) -> dict[str, Any]:
         """Stop acting. `lift`: `due` (the default) goes on lifting what is due, `none` stops that
         too, `all` revokes every live block first."""
-        r = self._r
-        now = r.clock.now()
-        r.ledger.control.pause(caller.name, reason, now, "none" if lift == "none" else "due")
-        r.notifier.tell("pause", f"paused by {caller.name}: {reason}", lift=lift)
+        now = self._clock.now()
+        self._ledger.control.pause(caller.name, reason, now, "none" if lift == "none" else "due")
+        self._notifier.tell("pause", f"paused by {caller.name}: {reason}", lift=lift)
         revoked = 0
         if lift == "all":
-            blocks = list(r.ledger.blocks.find())
+            blocks = list(self._ledger.blocks.find())
             for block in blocks:
                 revoked += self._revoke_one(block, caller, f"pause: {reason}")
             for nsg_id in dict.fromkeys(b.key.nsg_id for b in blocks):
                 if deadline.over:
                     break  # the hints left by revoking bring the sweep there
-                r.commit_nsg(nsg_id, deadline)
+                self._responder.commit_nsg(nsg_id, deadline)
         return {"paused": True, "lift": lift, "revoked": revoked}
 
     def resume(self, caller: Caller, *, reason: str) -> dict[str, Any]:
         """Act again; what waited is taken up by the next sweep."""
-        self._r.ledger.control.resume(caller.name, reason, self._r.clock.now())
-        self._r.notifier.tell("pause", f"resumed by {caller.name}: {reason}")
+        self._ledger.control.resume(caller.name, reason, self._clock.now())
+        self._notifier.tell("pause", f"resumed by {caller.name}: {reason}")
         return {"paused": False}
 
     def protect(self, caller: Caller, entries: list[tuple[str, str]]) -> list[dict[str, Any]]:
         """Replace the protected list."""
-        now = self._r.clock.now()
-        old = {p.prefix: p for p in self._r.ledger.control.wishes()[0]}
+        now = self._clock.now()
+        old = {p.prefix: p for p in self._ledger.control.wishes()[0]}
         new = [old.get(prefix) if prefix in old and old[prefix].reason == reason else
                Protected(prefix, reason, caller.name, now) for prefix, reason in entries]
-        self._r.ledger.control.protect([p for p in new if p is not None])
-        self._r.notifier.tell("protected", f"protected list changed by {caller.name}",
+        self._ledger.control.protect([p for p in new if p is not None])
+        self._notifier.tell("protected", f"protected list changed by {caller.name}",
                               entries=[p for p, _ in entries])
         return self.protected()
 
@@ -260,14 +278,13 @@ class Operator:
         """The protected list."""
         return [
             {"prefix": p.prefix, "reason": p.reason, "by": p.by, "at": utc(p.at) if p.at else None}
-            for p in self._r.ledger.control.wishes()[0]
+            for p in self._ledger.control.wishes()[0]
         ]
 
     def timeline(self, alert_id: str) -> dict[str, Any]:
         """All that is known of an alert: bodies, normal form, plan, actions with the time of every
         hop. Raises NotFound."""
-        r = self._r
-        bodies = r.ledger.alerts.bodies(alert_id)
+        bodies = self._ledger.alerts.bodies(alert_id)
         if not bodies:
             raise NotFound(f"no alert {alert_id}")
         first = bodies[0]
@@ -279,10 +296,10 @@ class Operator:
         return {
             "alertId": alert_id,
             "state": first.state.value,
-            "alert": alert_to_json(normalise(r.ledger.alerts.raw(first))),
-            "plan": r.ledger.alerts.plan(first),
+            "alert": alert_to_json(normalise(self._ledger.alerts.raw(first))),
+            "plan": self._ledger.alerts.plan(first),
             "hops": hops,
-            "actions": r.ledger.alerts.actions(alert_id),
+            "actions": self._ledger.alerts.actions(alert_id),
             "bodies": [
                 {"accusation": b.accusation, "state": b.state.value,
                  "verdict": b.verdict.value if b.verdict else None}
@@ -292,7 +309,6 @@ class Operator:
 
     def health(self, deadline: Deadline) -> dict[str, Any]:
         """What is reachable and what is not; no secrets, no addresses."""
-        r = self._r
 
         def check(call: Any) -> dict[str, Any]:
             try:
@@ -303,20 +319,20 @@ class Operator:
 
         short = deadline.within(5)
         checks = {
-            "ledger": check(lambda: r.ledger.control.last_job("sweep")),
+            "ledger": check(lambda: self._ledger.control.last_job("sweep")),
             "arm": check(lambda: self._network.subscriptions(short)),
-            "graph": check(lambda: r.ping_graph(short)),
+            "graph": check(lambda: self._graph.rows("ping", short)),
         }
         ledger = checks["ledger"]["ok"]
-        last = r.ledger.control.last_job("sweep") if ledger else None
-        pause = r.ledger.control.paused() if ledger else None
+        last = self._ledger.control.last_job("sweep") if ledger else None
+        pause = self._ledger.control.paused() if ledger else None
         return {
             "ok": all(c["ok"] for c in checks.values()),
             "checks": checks,
             "lastSweep": utc(last) if last else None,
             "paused": pause is not None,
-            "mode": r.settings.mode.value,
-            "deployment": r.settings.deployment,
+            "mode": self._settings.mode.value,
+            "deployment": self._settings.deployment,
         }
 
 

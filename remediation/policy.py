@@ -26,6 +26,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = timedelta(days=31)
 
 
+type PipelineDrift = Literal["restore", "yield"]
+"""What becomes of a rule of ours that a program takes away for the second time within a day."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What one kind of alert gets. `block[0]` is the decisive direction."""
@@ -69,6 +73,8 @@ class Policy:
     caps: Caps
     guard: Literal["subnet", "nic"]
     window: Window
+    pipeline_drift: PipelineDrift
+    azure_confirms: bool
     guardrails: Guardrails
 
     def row_for(self, alert: Alert) -> Row:
@@ -135,6 +141,12 @@ def _number(low: int, high: int) -> Callable[[Any], int]:
     return read
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 def _list[T](item: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
     def read(value: Any) -> tuple[T, ...]:
         if not isinstance(value, list):
@@ -187,6 +199,8 @@ class _Reader:
             "guard": (_one_of(str, ["subnet", "nic"]), "subnet"),
             "priority_first": (_number(LOWEST_PRIORITY, HIGHEST_PRIORITY), 150),
             "priority_last": (_number(LOWEST_PRIORITY, HIGHEST_PRIORITY), 199),
+            "pipeline_drift": (_one_of(str, ["restore", "yield"]), "restore"),
+            "azure_confirms": (_flag, False),
         })
         if rules["priority_first"] + 3 > rules["priority_last"]:
             self._wrong("rules", "priority_last must be at least 3 above priority_first")
@@ -205,7 +219,8 @@ class _Reader:
         if self.mistakes:
             raise BadPolicy(self.mistakes)
         window = Window(rules["priority_first"], rules["priority_last"])
-        return Policy(rows, directions, caps, rules["guard"], window, guardrails)
+        return Policy(rows, directions, caps, rules["guard"], window, rules["pipeline_drift"],
+                      rules["azure_confirms"], guardrails)
 
     def _directions(self, base: Row) -> dict[AlertDirection, Row]:
         given = self._tables("direction")

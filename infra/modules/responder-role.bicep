@@ -23,6 +23,8 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Compute/virtualMachines/read'
           'Microsoft.Compute/virtualMachines/instanceView/read'
           'Microsoft.Network/networkInterfaces/read'
+          // asked only where the policy says azure_confirms
+          'Microsoft.Network/networkInterfaces/effectiveNetworkSecurityGroups/action'
           'Microsoft.Network/virtualNetworks/read'
           'Microsoft.Network/virtualNetworks/subnets/read'
           'Microsoft.Network/publicIPAddresses/read'

@@ -65,6 +65,12 @@ class Machines:
                 machines.append(machine)
         return Traced(tuple(machines), tuple(untraced))
 
+    def forget(self, machine: Machine) -> None:
+        """What is kept of the machine is known to be wrong: the next look reads it anew."""
+        self._kept.forget(machine.id)
+        for nic in machine.nics:
+            self._subnets.forget(nic.subnet_id)
+
     def _virtual_machine(self, vm: ResourceId, deadline: Deadline) -> Machine:
         seen = self._first_view(str(vm), deadline)
         body = self._clients.arm_get(

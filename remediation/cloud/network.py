@@ -16,6 +16,7 @@ from remediation.clock import Deadline
 from remediation.cloud.clients import Clients
 from remediation.cloud.failures import kind_of, translated
 from remediation.cloud.retry import retrying
+from remediation.effective import groups_from_arm
 from remediation.errors import NotFound, TemporaryError, Unfinished
 from remediation.model import ResourceId
 from remediation.nsg import Nsg, Rule, nsg_from_arm, rule_to_arm
@@ -148,6 +149,24 @@ class Network:
                 return dict(client.network_interfaces.get(nic.group, nic.name).as_dict())
 
         return retrying(call, deadline, what=f"read NIC {nic.name}")
+
+    def effective_groups(self, nic_id: str, deadline: Deadline) -> tuple[Nsg, ...]:
+        """POST for the rules in effect on a NIC of a running machine; some seconds. Raises
+        StillRunning at the deadline."""
+        client, nic = self._client(nic_id)
+        what = f"effective rules of {nic.name}"
+
+        def call() -> tuple[Nsg, ...]:
+            with translated(what):
+                poller = client.network_interfaces.begin_list_effective_network_security_groups(
+                    nic.group, nic.name, polling_interval=self._poll
+                )
+                poller.wait(timeout=max(0.05, deadline.left()))
+                if not poller.done():
+                    raise StillRunning(f"{what}: not there in time", "")
+                return groups_from_arm(poller.result().as_dict())
+
+        return retrying(call, deadline, what=what)
 
     def read_subnet(self, subnet_id: str, deadline: Deadline) -> dict[str, Any]:
         """GET a subnet, ARM's JSON."""

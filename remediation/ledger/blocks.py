@@ -27,6 +27,9 @@ from remediation.model import (
 
 KEEP_ALERTS = 10
 KEEP_TARGETS = 60
+CLAIM_TRIES = MOVE_TRIES = 10
+GETS_AT_MOST = 6
+"""More rows than so are read with one query of the NSG's partition."""
 ENDED = "~ended"
 
 
@@ -178,6 +181,16 @@ def _merged(old: Sequence[Target], new: Sequence[Target]) -> tuple[Target, ...]:
     return tuple(by_nic.values())
 
 
+def merge_moved(there: Block, old: Block) -> Block:
+    """The block under the NSG's new id, with the alerts and the longer life of the one that moved."""
+    expires = max((t for t in (there.expires, old.expires) if t is not None), default=None)
+    alerts = dict.fromkeys((*old.alerts, *there.alerts))
+    return replace(
+        there, expires=expires, alerts=tuple(alerts)[-KEEP_ALERTS:],
+        targets=_merged(old.targets, there.targets),
+    )
+
+
 class Blocks:
     """The blocks table."""
 
@@ -221,33 +234,45 @@ class Blocks:
         rows, following = self._table.page(text, size, token, **parameters)
         return [_block(r) for r in rows], following
 
-    def claim(self, claims: Sequence[Claim], now: datetime) -> list[Block]:
-        """Record the claims of one NSG, each atomically → the blocks that changed.
+    def claim(self, nsg_id: str, claims: Sequence[Claim], now: datetime) -> list[Block | None]:
+        """Record claims on one NSG, a transaction for up to a hundred blocks → for each claim the
+        block as it left it, None where it changed nothing."""
+        results: list[Block | None] = []
+        for group in _by_transaction(claims):
+            results += self._claim_together(nsg_id, group, now)
+        return results
 
-        Rows that another writer changed meanwhile are read again.
-        """
-        changed: list[Block] = []
-        todo = list(claims)
-        for _ in range(10):
-            ops, results = [], []
-            for claim in todo[:MAX_TRANSACTION]:
-                before = self.get(claim.key)
-                if before is not None and before.state in ENDED_STATES:
-                    self.end(before)  # a crash kept it here
-                    before = self.get(claim.key)
-                after = merge_claim(before, claim, now)
+    def _claim_together(
+        self, nsg_id: str, claims: Sequence[Claim], now: datetime
+    ) -> list[Block | None]:
+        """Rows that another writer changed meanwhile are read again, and all claims merged anew."""
+        for _ in range(CLAIM_TRIES):
+            blocks = self._rows(nsg_id, {c.key for c in claims})
+            results: list[Block | None] = []
+            changed: dict[BlockKey, Block] = {}
+            for claim in claims:
+                after = merge_claim(blocks.get(claim.key), claim, now)
+                results.append(after)
                 if after is not None:
-                    ops.append(_op(after))
-                    results.append(after)
+                    blocks[claim.key] = changed[claim.key] = after
             try:
-                self._table.transaction(ops)
+                self._table.transaction(_op(b) for b in changed.values())
             except Conflict:
-                continue  # someone changed a row of these: read all of them again
-            changed += results
-            todo = todo[MAX_TRANSACTION:]
-            if not todo:
-                return changed
-        raise Conflict("the blocks keep changing under this claim")
+                continue
+            return results
+        raise Conflict("the blocks keep changing under these claims")
+
+    def _rows(self, nsg_id: str, keys: Iterable[BlockKey]) -> dict[BlockKey, Block]:
+        """The live blocks of these keys; those that ended, and that a crash kept here, are moved."""
+        keys = set(keys)
+        if len(keys) > GETS_AT_MOST:
+            found = [b for b in self.live(nsg_id) if b.key in keys]
+        else:
+            found = [b for k in keys if (b := self.get(k)) is not None]
+        for block in found:
+            if block.state in ENDED_STATES:
+                self.end(block)
+        return {b.key: b for b in found if b.state not in ENDED_STATES}
 
     def save(self, blocks: Iterable[Block]) -> tuple[list[Block], list[Block]]:
         """Write changed blocks under the etags they were read with → (saved, lost).
@@ -286,9 +311,16 @@ class Blocks:
         return self._table.delete(encode(block.key.nsg_id), _row_key(block.key), block.etag)
 
     def move(self, block: Block, nsg_id: str) -> None:
-        """The NSG has moved: the same block under the NSG's new id."""
+        """The NSG has moved: the same block under its new id. One that is there already, by a
+        newer report or an earlier attempt at this, takes over what the old one knows."""
         moved = replace(block, key=replace(block.key, nsg_id=nsg_id), etag="")
-        self._table.upsert(encode(nsg_id), _row_key(moved.key), _values(moved))
+        for _ in range(MOVE_TRIES):
+            there = self.get(moved.key)
+            after = moved if there is None else merge_moved(there, moved)
+            if self.save([after])[0]:
+                break
+        else:
+            raise Conflict(f"block {moved.key.id} keeps changing")
         self._table.delete(encode(block.key.nsg_id), _row_key(block.key), block.etag)
 
     def forget_ended(self, before: datetime) -> int:
@@ -298,6 +330,20 @@ class Blocks:
         for row in list(rows):
             count += self._table.delete(row.partition, row.key, row.etag)
         return count
+
+
+def _by_transaction(claims: Sequence[Claim]) -> Iterator[list[Claim]]:
+    """Claims in order, cut so that each part touches no more rows than a transaction takes."""
+    part: list[Claim] = []
+    rows: set[BlockKey] = set()
+    for claim in claims:
+        if len(rows | {claim.key}) > MAX_TRANSACTION:
+            yield part
+            part, rows = [], set()
+        part.append(claim)
+        rows.add(claim.key)
+    if part:
+        yield part
 
 
 def _row_key(key: BlockKey) -> str:

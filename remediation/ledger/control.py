@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from remediation.errors import Conflict
+from remediation.gather import Shared
 from remediation.guardrails import Hold, Protected
 from remediation.ledger.store import Tables, encode, pack, unpack
 from remediation.model import BlockKey, Direction, from_utc, utc
@@ -58,16 +59,23 @@ class Pause:
     lift: str
 
 
+type Wishes = tuple[tuple[Protected, ...], Mapping[str, Hold]]
+"""What people wish: the protected list, and the holds by address."""
+
+
 class Control:
     """The control table."""
 
     def __init__(self, tables: Tables) -> None:
         self._table = tables.table("control")
+        self.paused: Shared[Pause | None] = Shared(self._paused)
+        """The pause in force, if any; callers that ask together share a read."""
+        self.wishes: Shared[Wishes] = Shared(self._wishes)
+        """The protected list and all holds; callers that ask together share a read."""
 
     # --- pause ---
 
-    def paused(self) -> Pause | None:
-        """The pause in force, if any."""
+    def _paused(self) -> Pause | None:
         row = self._table.get("pause", "pause")
         if row is None or not row.values.get("on"):
             return None
@@ -85,8 +93,7 @@ class Control:
 
     # --- holds and protected addresses: read together, at every decision ---
 
-    def wishes(self) -> tuple[tuple[Protected, ...], dict[str, Hold]]:
-        """The protected list and all holds."""
+    def _wishes(self) -> Wishes:
         protected, holds = [], {}
         for row in self._table.query("PartitionKey eq @p", p=GUARD):
             if row.key.startswith("hold|"):

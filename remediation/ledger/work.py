@@ -8,15 +8,18 @@ moment fall together.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from remediation.ledger.store import Tables, encode
+from remediation.clock import bucket
+from remediation.gather import GatherBy
+from remediation.ledger.store import MAX_TRANSACTION, Op, Tables, encode
 from remediation.model import from_utc, utc
 
 SHARDS = 4
+GRAIN_SECONDS = 5
 
 ALERT, NSG, APPROVAL, NOTICE = "alert", "nsg", "approval", "notice"
 
@@ -39,12 +42,27 @@ class Work:
 
     def __init__(self, tables: Tables) -> None:
         self._table = tables.table("work")
+        self._write: GatherBy[str, Op, None] = GatherBy(self._write_together, MAX_TRANSACTION)
 
     def hint(self, kind: str, thing: str, at: datetime, **values: Any) -> None:
         """Leave a hint."""
         shard = str(zlib.crc32(f"{kind}|{thing}".encode()) % SHARDS)
         key = f"{utc(at)}|{kind}|{encode(thing)}"
-        self._table.upsert(shard, key, {"kind": kind, "thing": thing, **values})
+        self._write(shard, Op("upsert", shard, key, {"kind": kind, "thing": thing, **values}))
+
+    def _write_together(self, shard: str, ops: Sequence[Op]) -> list[None]:  # noqa: ARG002 - the ops name it
+        """Hints of one shard that come together are one transaction; equal ones are one row."""
+        self._table.transaction({op.key: op for op in ops}.values())
+        return [None] * len(ops)
+
+    def nsg(self, nsg_id: str, at: datetime) -> None:
+        """Leave a hint to commit this NSG then; hints that fall together are one."""
+        self.hint(NSG, nsg_id, bucket(at, GRAIN_SECONDS))
+
+    def alert(self, alert_id: str, accusation: str, at: datetime) -> None:
+        """Leave a hint to look at this body of an alert then."""
+        self.hint(ALERT, f"{alert_id}|{accusation}", bucket(at, GRAIN_SECONDS),
+                  alert=alert_id, accusation=accusation)
 
     def due(self, now: datetime, most: int) -> list[Hint]:
         """What is to be looked at now, the oldest first, at most so many."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from sandbox.arm import nsg as nsgs
 from sandbox.arm.call import Answer, Call, ref
-from sandbox.arm.errors import not_found
+from sandbox.arm.errors import bad, not_found
+from sandbox.arm.nic import machine_of
 from sandbox.arm.state import Resource, State
 
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
@@ -17,6 +18,11 @@ def start(call: Call) -> Answer:
     nic = call.state.get(call.id_of(1))
     if nic is None:
         raise not_found("Microsoft.Network/networkInterfaces", call.names[0], call.group)
+    vm = call.state.get(str(machine_of(call.state, nic.id) or nic.facts.get("vm") or ""))
+    if vm is None or vm.facts.get("power", "running") != "running":
+        # The status is documented ("running machines only"); the code is a guess of ours.
+        raise bad("NetworkInterfaceMustBeAttachedToRunningVm",
+                  f"The network interface {nic.id} is not attached to a running virtual machine.")
     rules = call.types[1].lower() == "effectivenetworksecuritygroups"
     op = call.state.begin(f"{nic.id}/effective", "GetEffective", "Microsoft.Network", nic.location,
                           call.api, lambda: None)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sandbox.world import FunctionsHost, World
+from tests.role import IDENTITY, role_actions
 
 _numbers = itertools.count(1)
 
@@ -60,6 +61,7 @@ class Site:
 @pytest.fixture
 def site(world: World) -> Iterator[Site]:
     world.control("POST", "reset")
+    world.role(IDENTITY, role_actions())
     made = Site(world)
     yield made
     world.control("POST", "faults", [])

@@ -17,6 +17,7 @@ from remediation.operators import Caller
 from remediation.responder import Seen
 from sandbox.world import World
 from tests.estate import alert, name_of, nsg_path
+from tests.role import IDENTITY, role_actions
 
 _prefixes = itertools.count(1)
 OPERATOR = Caller("ann", frozenset({"Read", "Operate", "Approve"}), identified=True)
@@ -65,7 +66,7 @@ class Azure:
 
     def deliver(self, one: Any) -> Seen:
         """As the Event Grid trigger would."""
-        return self.app.responder.on_event(one, event_id="e", event_time=None)[0]
+        return self.app.on_alert(one, event_id="e", event_time=None)[0]
 
     def attack(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """A new alert, known to Defender, delivered."""
@@ -75,11 +76,11 @@ class Azure:
 
     def sweep(self) -> Any:
         """As the timer would."""
-        return self.app.responder.sweep(self.app.responder.sweep_budget())
+        return self.app.on_timer()
 
     def blocks(self, nsg: str = "nsg") -> dict[tuple[str, str], Block]:
         """(direction, address) → live block."""
-        found = self.app.responder.ledger.blocks.live(nsg_path(nsg).lower())
+        found = self.app.ledger.blocks.live(nsg_path(nsg).lower())
         return {(b.key.direction.value, b.key.address): b for b in found}
 
     def states(self, nsg: str = "nsg") -> set[str]:
@@ -88,7 +89,7 @@ class Azure:
 
     def ended(self) -> list[Block]:
         """Blocks that have ended."""
-        return [b for b in self.app.responder.ledger.blocks.page(size=1000)[0] if b.ended]
+        return [b for b in self.app.ledger.blocks.page(size=1000)[0] if b.ended]
 
     def rules(self, nsg: str = "nsg") -> dict[str, dict[str, Any]]:
         """Rule name → properties, as ARM has them now."""
@@ -108,11 +109,11 @@ class Azure:
     def writes(self) -> list[str]:
         """The app's writes to ARM so far: method and last part of the path."""
         return [f"{r['method']} {r['path'].rpartition('/')[2]}" for r in self.world.log()
-                if r["service"] == "arm" and r["method"] in WRITES and r["by"] == "responder-identity"]
+                if r["service"] == "arm" and r["method"] in WRITES and r["by"] == IDENTITY]
 
     def notices(self, kind: str = "") -> list[str]:
         """What humans were told."""
-        return [n["text"] for n in self.app.responder.ledger.control.notices()
+        return [n["text"] for n in self.app.ledger.control.notices()
                 if not kind or n["kind"] == kind]
 
     def faults(self, *rules: dict[str, Any]) -> None:
@@ -137,6 +138,7 @@ def azure(world: World, monkeypatch: pytest.MonkeyPatch) -> Azure:
     world.control("POST", "reset")
     world.tune(settle=0, retry_after=False, busy="429", if_match=True, graph_lag=0, read=0, write=0,
                throttle=False)
+    world.role(IDENTITY, role_actions())
     for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "REQUESTS_CA_BUNDLE"):
         monkeypatch.setenv(name, world.environment()[name])
     return Azure(world, next(_prefixes))

@@ -16,13 +16,13 @@ def main() -> None:
     clock = ShiftClock()
     clock.forward(hours=order["hours"])
     app = build(os.environ, clock)
-    app.responder.ledger.control.paused()  # the SDKs are imported, the connection stands
+    app.ledger.control.paused()  # the SDKs are imported, the connection stands
     print("ready", flush=True)
     sys.stdin.readline()
     if order["alert"]:
-        app.responder.on_event(order["alert"], event_id="e", event_time=None)
+        app.on_alert(order["alert"], event_id="e", event_time=None)
     else:
-        app.responder.sweep(app.responder.sweep_budget())
+        app.on_timer()
     print("done", flush=True)
 
 

@@ -226,5 +226,5 @@ def test_a_block_may_be_extended_but_not_beyond_seven_days(azure: Azure):
 def test_two_alerts_in_one_event_are_both_handled(azure: Azure):
     azure.world.seed(estate(machines=2))
     both = [azure.know(alert()), azure.know(alert("vm2", SECOND))]
-    azure.app.responder.on_event(both, event_id="e", event_time=None)
+    azure.app.on_alert(both, event_id="e", event_time=None)
     assert azure.owned() == {"outbound": [ATTACKER, SECOND], "inbound": [ATTACKER, SECOND]}

@@ -4,6 +4,7 @@ rules."""
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from remediation.errors import Conflict, NotFound
 from remediation.ledger import Approval
 from remediation.model import BlockState
+from remediation.policy import DEFAULT_POLICY
 from tests.estate import ATTACKER, SECOND, alert, estate, name_of, nsg_id, nsg_path
 from tests.sandbox.conftest import OPERATOR, Azure
 
@@ -21,16 +23,16 @@ OUTBOUND = f"{nsg_path()}/securityRules/defender-block-test-outbound"
 
 def revoke(azure: Azure, address: str = ATTACKER, **hold: float) -> dict[str, Any]:
     return azure.app.operator.revoke(
-        OPERATOR, azure.app.responder.budget(), address=address, block_id="", reason="partner",
+        OPERATOR, azure.app.budget(), address=address, block_id="", reason="partner",
         hold=timedelta(**hold) if hold else DAY)
 
 
 def questions(azure: Azure) -> list[Approval]:
-    return [a for a in azure.app.responder.ledger.control.approvals() if a.state == "open"]
+    return [a for a in azure.app.ledger.control.approvals() if a.state == "open"]
 
 
 def answer(azure: Azure, approval: Approval, *, approve: bool = True) -> dict[str, Any]:
-    return azure.app.operator.decide(approval.id, OPERATOR, azure.app.responder.budget(),
+    return azure.app.operator.decide(approval.id, OPERATOR, azure.app.budget(),
                                      approve=approve, reason="checked")
 
 
@@ -63,11 +65,11 @@ def test_a_block_may_be_revoked_by_its_id(azure: Azure):
     azure.world.seed(estate())
     azure.attack()
     block = azure.blocks()["outbound", ATTACKER]
-    azure.app.operator.revoke(OPERATOR, azure.app.responder.budget(), address="",
+    azure.app.operator.revoke(OPERATOR, azure.app.budget(), address="",
                               block_id=block.key.id, reason="x", hold=DAY)
     assert azure.owned() == {"inbound": [ATTACKER]}
     with pytest.raises(NotFound):
-        azure.app.operator.revoke(OPERATOR, azure.app.responder.budget(), address="",
+        azure.app.operator.revoke(OPERATOR, azure.app.budget(), address="",
                                   block_id="none", reason="x", hold=DAY)
 
 
@@ -89,7 +91,7 @@ def test_a_hold_placed_after_the_claim_is_seen_by_the_commit(azure: Azure):
     assert azure.states() == {"pending"}
     from remediation.guardrails import Hold
 
-    azure.app.responder.ledger.control.hold(
+    azure.app.ledger.control.hold(
         Hold(ATTACKER, azure.clock.now() + DAY, "ann", "partner"))
     azure.faults()
     azure.clock.forward(seconds=60)
@@ -161,7 +163,7 @@ def test_an_answer_that_was_interrupted_is_carried_out_by_the_sweep(azure: Azure
     azure.world.seed(estate())
     azure.deliver(alert())
     approval = questions(azure)[0]
-    ledger = azure.app.responder.ledger
+    ledger = azure.app.ledger
     ledger.work.hint("approval", approval.id, azure.clock.now())
     assert ledger.control.decide(approval, "approved", "ann", "checked")  # …and then the process died
     azure.clock.forward(seconds=60)
@@ -211,7 +213,7 @@ def test_more_new_blocks_in_an_hour_than_allowed_wait(azure: Azure, tmp_path: An
 
 def replay(azure: Azure, one: dict[str, Any], **how: bool) -> dict[str, Any]:
     return azure.app.operator.replay_id(
-        name_of(one), OPERATOR, azure.app.responder.budget(),
+        name_of(one), OPERATOR, azure.app.budget(),
         dry_run=how.get("dry_run", False), override=how.get("override", False))
 
 
@@ -228,7 +230,7 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(azure: Azure):
 
 def test_a_body_that_defender_does_not_confirm_is_a_dry_run(azure: Azure):
     azure.world.seed(estate())
-    found = azure.app.operator.replay_raw(alert(), OPERATOR, azure.app.responder.budget(),
+    found = azure.app.operator.replay_raw(alert(), OPERATOR, azure.app.budget(),
                                           dry_run=False, override=True)
     assert found["dryRun"]
     assert "does not confirm" in found["why"]
@@ -262,7 +264,7 @@ def test_an_unknown_alert_cannot_be_replayed(azure: Azure):
 
 
 def pause(azure: Azure, lift: str) -> dict[str, Any]:
-    return azure.app.operator.pause(OPERATOR, azure.app.responder.budget(), reason="drill", lift=lift)
+    return azure.app.operator.pause(OPERATOR, azure.app.budget(), reason="drill", lift=lift)
 
 
 def test_a_pause_stops_new_blocks_and_resuming_takes_them_up(azure: Azure):
@@ -379,6 +381,34 @@ def test_a_person_who_removes_it_twice_is_obeyed(azure: Azure):
     assert azure.blocks()["outbound", ATTACKER].state is BlockState.WAITING, "a new alert asks"
 
 
+def test_a_pipeline_that_removes_it_twice_is_obeyed_where_the_policy_says_so(azure: Azure, tmp_path: Path):
+    policy = tmp_path / "policy.toml"
+    policy.write_text(DEFAULT_POLICY.read_text().replace(
+        'pipeline_drift = "restore"', 'pipeline_drift = "yield"'))
+    azure.start(RESPONDER_POLICY=str(policy))
+    azure.world.seed(estate())
+    azure.attack()
+    azure.world.arm("DELETE", OUTBOUND)
+    hourly(azure)
+    assert azure.owned() == BOTH, "the first time it is put back all the same"
+    azure.world.arm("DELETE", OUTBOUND)
+    hourly(azure)
+    assert azure.owned() == {"inbound": [ATTACKER]}
+    assert azure.blocks()["outbound", ATTACKER].state is BlockState.OVERRIDDEN
+
+
+def test_a_person_who_moves_our_rule_twice_takes_nothing_back(azure: Azure):
+    azure.world.seed(estate())
+    azure.attack()
+    for priority in (3000, 3100):
+        rule = azure.rules()["defender-block-test-outbound"]
+        azure.world.arm("PUT", OUTBOUND, {"properties": {**rule, "priority": priority}},
+                        upn="eve@example.com")
+        hourly(azure)
+    assert azure.states() == {"active"}
+    assert azure.owned() == BOTH
+
+
 def test_owned_rules_without_rows_are_adopted_for_a_day_and_told(azure: Azure):
     azure.world.seed(estate({
         "name": "defender-block-test-outbound", "priority": 150, "direction": "Outbound",
@@ -408,7 +438,7 @@ def test_an_alert_that_never_reached_us_is_taken_from_defender(azure: Azure):
 @pytest.mark.parametrize("data", [None, 3, "text", [], {}, {"severity": "High"}, [{"x": 1}]])
 def test_a_malformed_alert_is_kept_in_quarantine_and_answered(azure: Azure, data: Any):
     assert azure.deliver(data).outcome == "quarantined"
-    assert len(list(azure.app.responder.ledger.alerts.quarantined())) == 1
+    assert len(list(azure.app.ledger.alerts.quarantined())) == 1
 
 
 def test_a_raw_alert_beyond_a_row_property_survives(azure: Azure):
@@ -417,8 +447,8 @@ def test_a_raw_alert_beyond_a_row_property_survives(azure: Azure):
     azure.world.seed(estate())
     noise = "".join(chr(random.randrange(33, 127)) for _ in range(700_000))
     one = azure.attack(description=noise)
-    record = azure.app.responder.ledger.alerts.bodies(name_of(one))[0]
-    assert azure.app.responder.ledger.alerts.raw(record)["properties"]["description"] == noise
+    record = azure.app.ledger.alerts.bodies(name_of(one))[0]
+    assert azure.app.ledger.alerts.raw(record)["properties"]["description"] == noise
     assert azure.owned() == BOTH
 
 

@@ -18,14 +18,14 @@ from tests.sandbox.conftest import OPERATOR, Azure
 def test_odd_text_is_answered_and_survives(azure: Azure, changes: dict[str, Any]):
     one = alert(**changes)
     assert azure.deliver(one).outcome in ("approve", "notify")
-    record = azure.app.responder.ledger.alerts.bodies(one["properties"]["systemAlertId"])[0]
-    assert azure.app.responder.ledger.alerts.raw(record) == one
+    record = azure.app.ledger.alerts.bodies(one["properties"]["systemAlertId"])[0]
+    assert azure.app.ledger.alerts.raw(record) == one
 
 
 @pytest.mark.parametrize("name", ["!" * 200, "x" * 201, "../../secrets", "a b", "~quarantine", "a\nb"])
 def test_an_id_that_fits_no_key_is_quarantined_and_answered(azure: Azure, name: str):
     assert azure.deliver(alert(systemAlertId=name)).outcome == "quarantined"
-    assert len(list(azure.app.responder.ledger.alerts.quarantined())) == 1
+    assert len(list(azure.app.ledger.alerts.quarantined())) == 1
 
 
 def test_a_line_break_in_a_name_forges_no_notice(azure: Azure):
@@ -35,16 +35,16 @@ def test_a_line_break_in_a_name_forges_no_notice(azure: Azure):
 
 
 def test_an_event_stuffed_with_alerts_is_kept_whole_and_answered(azure: Azure):
-    seen = azure.app.responder.on_event([{"n": n} for n in range(3000)], event_id="e", event_time=None)
+    seen = azure.app.on_alert([{"n": n} for n in range(3000)], event_id="e", event_time=None)
     assert [s.outcome for s in seen] == ["quarantined"]
-    held = list(azure.app.responder.ledger.alerts.quarantined())
+    held = list(azure.app.ledger.alerts.quarantined())
     assert "3000 alerts in one event" in held[0]["reason"]
 
 
 def test_one_bad_hint_keeps_no_block_from_being_lifted(azure: Azure):
     azure.world.seed(estate())
     azure.attack()
-    ledger = azure.app.responder.ledger
+    ledger = azure.app.ledger
     ledger.work.hint("alert", "bad", azure.clock.now(), alert="bad", accusation="x")
     ledger.alerts._table.insert("bad", "alert|x", {"state": "received", "alertId": "bad",
                                                    "attempts": "no number"})
@@ -56,9 +56,9 @@ def test_one_bad_hint_keeps_no_block_from_being_lifted(azure: Azure):
 def test_a_lowered_mode_caps_what_was_claimed_under_a_bolder_one(azure: Azure):
     azure.world.seed(estate())
     azure.deliver(alert())
-    question = next(iter(azure.app.responder.ledger.control.approvals()))
+    question = next(iter(azure.app.ledger.control.approvals()))
     azure.start(RESPONDER_MODE="simulate")
-    azure.app.operator.decide(question.id, OPERATOR, azure.app.responder.budget(), approve=True,
+    azure.app.operator.decide(question.id, OPERATOR, azure.app.budget(), approve=True,
                               reason="checked")
     for _ in range(3):
         azure.clock.forward(minutes=5)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from remediation.drift import judge_drift, remembered
+from remediation.drift import Drift, judge_drift, remembered, yields
 from remediation.model import Direction, utc
 from remediation.nsg import Nsg, Ownership, Wanted
 
@@ -45,3 +45,12 @@ def test_our_own_interrupted_write_explains_the_difference():
 def test_a_parked_rule_is_no_drift():
     assert judge(replace(RULE, sources=("192.0.2.1",),
                          description=OURS.parked_description("ab"))) == []
+
+
+def test_only_a_second_change_is_yielded_to_and_a_programs_only_by_policy():
+    first, second = Drift("r", "removed", repeated=False), Drift("r", "removed", repeated=True)
+    assert not yields(first, True, "yield")
+    assert yields(second, True, "restore")
+    assert yields(second, False, "yield")
+    assert not yields(second, False, "restore")
+    assert not yields(second, None, "yield"), "of nobody known"

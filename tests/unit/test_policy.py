@@ -71,6 +71,8 @@ def test_every_mistake_is_reported_at_once():
     addresses_per_nsg = true
     [rules]
     guard = "door"
+    pipeline_drift = "shrug"
+    azure_confirms = 1
     priority_first = 198
     [guardrails]
     ask_first = ["10.0.0.1/8"]
@@ -86,6 +88,7 @@ def test_every_mistake_is_reported_at_once():
         "alert type X: block: entry 1", "alert type Y: extra is no field", "twice",
         "direction up: must be one of", "caps: addresses_per_alert: must be a whole number",
         "caps: addresses_per_nsg: must be", "rules: guard: must be one of subnet, nic",
+        "pipeline_drift: must be one of restore, yield", "azure_confirms: must be true or false",
         "priority_last must be at least 3 above", "guardrails: never: entry 1 (3) must be an address",
         "ask_first: entry 1 ('10.0.0.1/8') must be an address", "protected: must be a list",
         "ask_first_service_tags: entry 1 ('') must be a name", "alert type Z: block: must be a list",

@@ -1,0 +1,164 @@
+"""What is looked at under the lease before anything is written: each check may change blocks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from remediation.clock import Deadline
+from remediation.cloud.activity import Change
+from remediation.commit.parts import Parts, Round
+from remediation.drift import Drift, judge_drift, yields
+from remediation.errors import PermanentError
+from remediation.guardrails import questions, refusal
+from remediation.ledger import Block, Lease
+from remediation.log import say
+from remediation.model import BlockKey, BlockState, Direction, utc
+from remediation.nsg import Rule, collapse, contains, family_of, is_parked, network, room_for
+
+_log = logging.getLogger(__name__)
+
+MOST_HOSTS = 4096
+ADOPTED_LIFETIME = timedelta(hours=24)
+
+
+def adopt(parts: Parts, lease: Lease, work: Round) -> None:
+    """Addresses in a rule of ours that the ledger does not know, seen for the first time: the
+    ledger was lost. They are kept for a day, and a human is told."""
+    if "rules" in lease.memory:
+        return
+    known = {(b.key.direction, b.key.address) for b in work.blocks}
+    for rule in work.nsg.rules:
+        if not parts.ownership.owns(rule) or is_parked(rule):
+            continue
+        orphans = [a for a in _hosts(rule.remote) if (rule.direction, a) not in known]
+        adopted = [
+            Block(key=BlockKey(work.nsg.id, rule.direction, a), state=BlockState.ACTIVE,
+                  lifetime=ADOPTED_LIFETIME, decisive=False, first_claimed=work.now,
+                  claimed=work.now, first_proven=work.now, proven=work.now,
+                  expires=work.now + ADOPTED_LIFETIME, rule=rule.name, priority=rule.priority,
+                  detail="adopted: no ledger row")
+            for a in orphans
+        ]
+        if adopted:
+            saved, _ = parts.ledger.blocks.save(adopted)
+            work.blocks += saved
+            parts.notifier.tell(
+                "adopted", f"{len(saved)} addresses in {rule.name} had no ledger row; kept for "
+                "24 h", nsg=work.nsg.id, addresses=orphans[:50],
+            )
+
+
+def guard(parts: Parts, work: Round) -> None:
+    """The guardrails once more, for every address about to be denied."""
+    rails = parts.policy.guardrails
+    asked: dict[str, list[Block]] = {}
+    for block in work.blocks:
+        if not block.wanted:
+            continue
+        reason = refusal(block.key.address, rails, work.around)
+        if reason:
+            work.set(replace(block, state=BlockState.LIFTING if block.proven else
+                             BlockState.FAILED, detail=f"guardrail: {reason}"))
+            parts.notifier.tell(
+                "guardrail", f"{block.key.address} is not blocked: {reason}",
+                nsg=block.key.nsg_id, alerts=list(block.alerts),
+            )
+            continue
+        if block.state is not BlockState.PENDING or block.approved_by:
+            continue
+        asks = questions(block.key.address, rails, work.around, work.nsg, work.now)
+        if asks and not block.proven:
+            waiting = replace(block, state=BlockState.WAITING, asks=asks)
+            work.set(waiting)
+            asked.setdefault(block.alerts[-1], []).append(waiting)
+    for alert_id, blocks in asked.items():
+        parts.approvals.ask(
+            alert_id, [b.key for b in blocks], [a for b in blocks for a in b.asks],
+            salt=utc(work.now),
+        )
+
+
+def own_name_taken(parts: Parts, work: Round) -> None:
+    """A rule with our name but without our marker is someone else's: never touched."""
+    taken = {r.name.lower() for r in work.nsg.rules if parts.ownership.claims_name(r)}
+    for block in work.current():
+        name = parts.slot(block)
+        if block.wanted and name in taken:
+            detail = f"rule {name} is there without our marker: not ours to change"
+            work.set(replace(block, state=BlockState.FAILED, detail=detail))
+            parts.notifier.tell("block-failed", f"{work.nsg.id}: {detail}", nsg=work.nsg.id,
+                                alerts=list(block.alerts))
+
+
+def drift(parts: Parts, lease: Lease, work: Round, deadline: Deadline) -> list[Drift]:
+    """Rules of ours that someone changed: put back once; a person's second word is obeyed, a
+    program's if the policy says so."""
+    found = judge_drift(lease.memory, work.nsg, parts.ownership, work.now)
+    for one in found:
+        change = _last_change(parts, work, one.rule, deadline)
+        by = change.caller if change else "unknown"
+        left = yields(one, change.by_person if change else None, parts.policy.pipeline_drift)
+        parts.notifier.tell(
+            "drift",
+            f"{work.nsg.id}: our rule {one.rule} was {one.what} by {by}; "
+            + ("left so, its blocks are overridden" if left else "brought back into effect"),
+            nsg=work.nsg.id, rule=one.rule, by=by, repeated=one.repeated,
+        )
+        if not left:
+            continue
+        for block in work.current():
+            mine = parts.slot(block) == one.rule and block.wanted and block.proven
+            if mine and not _denied(parts.rule_of(block, work.nsg), block.key.address):
+                work.set(replace(block, state=BlockState.OVERRIDDEN,
+                                 detail=f"{one.what} twice by {by}"))
+    return found
+
+
+def _denied(rule: Rule | None, address: str) -> bool:
+    """A rule that was moved or widened, but still denies the address, takes nothing back."""
+    return rule is not None and not rule.allow and contains(rule.remote, address)
+
+
+def _last_change(parts: Parts, work: Round, rule: str, deadline: Deadline) -> Change | None:
+    try:
+        return parts.activity.last_change(work.nsg.id, rule, work.now, deadline)
+    except PermanentError as error:
+        say(_log, "activity-log", level=logging.WARNING, nsg=work.nsg.id, error=str(error))
+        return None
+
+
+def fit(parts: Parts, work: Round) -> None:
+    """Keep within the NSG's limits: what does not fit fails, the oldest blocks stay."""
+    for direction in Direction:
+        room = room_for(work.nsg, parts.ownership, direction)
+        mine = [b for b in work.current() if b.wanted and b.key.direction is direction]
+        if len(mine) <= room:
+            continue
+        mine.sort(key=lambda b: (b.proven is None, b.first_claimed or work.now))
+        kept: list[str] = []
+        for block in mine:
+            trial = [*kept, block.key.address]
+            if _prefixes(trial) <= room:
+                kept = trial
+                continue
+            detail = f"no room: {room} addresses may stand in our {direction} rules here"
+            work.set(replace(block, state=BlockState.FAILED, detail=detail))
+            parts.notifier.tell("no-capacity", f"{work.nsg.id}: {block.key.address}: {detail}",
+                                nsg=work.nsg.id, alerts=list(block.alerts))
+
+
+def _prefixes(addresses: Sequence[str]) -> int:
+    return sum(len(collapse(a for a in addresses if family_of(a) == f)) for f in (4, 6))
+
+
+def _hosts(prefixes: Iterable[str]) -> list[str]:
+    """The single addresses of a rule's prefixes; collapsing made them, so they are few."""
+    found: list[str] = []
+    for text in prefixes:
+        net = network(text)
+        if net is not None and net.num_addresses <= MOST_HOSTS:
+            found += [str(a) for a in net]
+    return found

@@ -1,0 +1,82 @@
+"""What a commit works with, and one round's working set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from remediation.approvals import Approvals
+from remediation.clock import Clock
+from remediation.cloud.activity import ActivityLog
+from remediation.cloud.graph import Graph
+from remediation.cloud.network import Network
+from remediation.guardrails import Surroundings
+from remediation.ledger import Block, Ledger
+from remediation.notify import Notifier
+from remediation.nsg import Nsg, Ownership, Rule, family_of
+from remediation.policy import Policy
+from remediation.settings import Settings
+from remediation.surroundings import SurroundingsReader
+
+ARM_RESERVE_SECONDS = 1.0
+"""Less than this before the budget or the lease ends, no ARM call is begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The collaborators, wired once; all are safe to share between threads."""
+
+    ledger: Ledger
+    network: Network
+    graph: Graph
+    surroundings: SurroundingsReader
+    activity: ActivityLog
+    approvals: Approvals
+    notifier: Notifier
+    policy: Policy
+    ownership: Ownership
+    settings: Settings
+    clock: Clock
+
+    def slot(self, block: Block) -> str:
+        """The name of the owned rule that a block belongs in."""
+        return self.ownership.name(block.key.direction, family_of(block.key.address))
+
+    def rule_of(self, block: Block, nsg: Nsg) -> Rule | None:
+        """That rule as it stands in the NSG, if it is there and ours."""
+        name = self.slot(block)
+        return next((r for r in nsg.rules if r.name == name and self.ownership.owns(r)), None)
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a run did. `left`: something remains for later. `moved_to`: the NSG's new id."""
+
+    held: bool = False
+    writes: int = 0
+    proven: int = 0
+    shadowed: int = 0
+    lifted: int = 0
+    left: bool = False
+    moved_to: str = ""
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Round:
+    """The rows as they stand, the NSG as last read, and what became of each block."""
+
+    nsg: Nsg
+    blocks: list[Block]
+    now: datetime
+    around: Surroundings
+    changed: dict[str, Block] = field(default_factory=dict)
+    again: bool = False
+
+    def set(self, block: Block) -> None:
+        """A block's new content, to be saved at the end of the round."""
+        self.changed[block.key.id] = block
+
+    def current(self) -> list[Block]:
+        """All blocks with the changes of this round."""
+        return [self.changed.get(b.key.id, b) for b in self.blocks]

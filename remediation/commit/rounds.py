@@ -1,0 +1,200 @@
+"""The lease, the rounds under it, and what is left over when they end early."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from logging import getLogger
+
+from remediation.clock import Deadline
+from remediation.cloud.network import StillRunning
+from remediation.commit import checks, marks
+from remediation.commit.moved import SINCE, look_elsewhere
+from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
+from remediation.commit.verdict import judge
+from remediation.commit.write import Writer
+from remediation.errors import (
+    LeaseLost,
+    NotFound,
+    PermanentError,
+    TemporaryError,
+    Unfinished,
+)
+from remediation.ledger import Block, Lease
+from remediation.ledger.store import LedgerDown
+from remediation.log import say
+from remediation.model import ENDED_STATES, BlockState, Mode, ResourceId
+
+_log = getLogger(__name__)
+
+ROUNDS = 50
+COLLECT_SECONDS = 0.5
+PAUSED_LOOK = timedelta(minutes=1)
+RESTING = (BlockState.WAITING, BlockState.FAILED, BlockState.OVERRIDDEN)
+"""States that ask for no further look."""
+
+
+class Commit:
+    """Commits NSGs. One instance serves all threads; it keeps no state between runs."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._ledger = parts.ledger
+        self._clock = parts.clock
+
+    # --- the lease, and the rounds under it ---
+
+    def run(self, nsg_id: str, deadline: Deadline) -> Committed:
+        """Commit one NSG, or knock at who is doing so. Ledger errors are raised."""
+        result = Committed()
+        lease = self._ledger.leases.take(nsg_id, self._clock)
+        if lease is None:
+            result.reason = "another holder will see to it"
+            return result
+        result.held = True
+        if lease.taken_over:
+            # The old holder's PUT may still land after our proof: look again soon.
+            for n in (1, 3):
+                self.look_at(nsg_id, self._clock.now() + n * self._recheck)
+        try:
+            self._hold(lease, deadline, result)
+        except LeaseLost as error:
+            result.left, result.reason = True, str(error)
+            self.look_at(nsg_id, self._clock.now() + self._recheck)
+        except LedgerDown:
+            raise
+        except TemporaryError as error:
+            self._leave(lease, error, result)
+        except PermanentError as error:
+            self._give_up(lease, error, result)
+        return result
+
+    @property
+    def _recheck(self) -> timedelta:
+        return timedelta(seconds=self._parts.settings.recheck_seconds)
+
+    def look_at(self, nsg_id: str, at: datetime) -> None:
+        """Leave a hint to commit this NSG then."""
+        self._ledger.work.nsg(nsg_id, at)
+
+    def _hold(self, lease: Lease, deadline: Deadline, result: Committed) -> None:
+        for _ in range(ROUNDS):
+            try:
+                self._await_operation(lease, deadline)
+                self._ledger.leases.listen(lease)
+                again = self._round(lease, deadline, result)
+            except StillRunning as running:
+                if not running.operation or deadline.left() < ARM_RESERVE_SECONDS * 2:
+                    raise
+                # The lease set the limit, not the budget: renew it and go on waiting.
+                self._ledger.leases.renew(lease, self._clock, operation=running.operation)
+                continue
+            if again and not deadline.over:
+                continue
+            if again:
+                raise Unfinished("the budget ended while rows were still changing")
+            if self._ledger.leases.release(lease):
+                return
+            if deadline.left() < ARM_RESERVE_SECONDS * 2:
+                raise Unfinished("newcomers knocked at the end of the budget")
+            self._clock.sleep(min(COLLECT_SECONDS, deadline.left() / 4))
+        raise Unfinished("newcomers kept knocking")
+
+    def _await_operation(self, lease: Lease, deadline: Deadline) -> None:
+        """Wait for what an earlier round or holder left running."""
+        operation = lease.memory.pop("operation", "")
+        nsg = ResourceId.parse(lease.nsg_id)
+        if operation and nsg is not None:
+            limit = deadline.within(lease.left(self._clock) - ARM_RESERVE_SECONDS)
+            self._parts.network.wait_for(nsg.subscription, operation, limit)
+
+    def _leave(self, lease: Lease, error: TemporaryError, result: Committed) -> None:
+        """Work is left over: hint first, then the message, then let go."""
+        result.left, result.reason = True, str(error)
+        wait = 0.0 if isinstance(error, Unfinished) else error.retry_after or 5.0
+        at = self._clock.now() + timedelta(seconds=wait)
+        if isinstance(error, StillRunning):
+            lease.memory["operation"] = error.operation
+        self.look_at(lease.nsg_id, at)
+        self._ledger.leases.drop(lease)
+        say(_log, "commit-left", nsg=lease.nsg_id, error=str(error))
+
+    def _give_up(self, lease: Lease, error: PermanentError, result: Committed) -> None:
+        """Azure says no to the NSG as a whole: all its blocks that wait fail, lifts come again."""
+        result.reason = str(error)
+        now = self._clock.now()
+        changed = marks.fail(self._parts, self._ledger.blocks.live(lease.nsg_id), error, now)
+        self._ledger.blocks.save(changed)
+        for block in changed:
+            action = "failed" if block.state is BlockState.FAILED else "lift-failed"
+            marks.note(self._parts, block, action, now, error=str(error)[:500])
+        self.look_at(lease.nsg_id, now + marks.LIFT_RETRY)
+        self._ledger.leases.drop(lease)
+
+    # --- one round ---
+
+    def _round(self, lease: Lease, deadline: Deadline, result: Committed) -> bool:
+        """True if another round is needed at once."""
+        parts, now = self._parts, self._clock.now()
+        blocks, lost = self._worth_a_round(lease, now)
+        if blocks is None:
+            return lost
+        try:
+            nsg = parts.network.read_nsg(lease.nsg_id, deadline)
+        except NotFound:
+            result.moved_to = look_elsewhere(parts, lease, blocks, deadline)
+            return False
+        lease.memory.pop(SINCE, None)
+        here = ResourceId.parse(lease.nsg_id)
+        around = parts.surroundings.now(deadline, here.subscription if here else "")
+        work = Round(nsg, blocks, now, around)
+        checks.adopt(parts, lease, work)
+        checks.guard(parts, work)
+        checks.own_name_taken(parts, work)
+        drifts = checks.drift(parts, lease, work, deadline)
+        checks.fit(parts, work)
+        lost = marks.save(parts, work) or lost
+        Writer(parts, lease, deadline, result).write(work)
+        judge(parts, lease, work, result, drifts, deadline)
+        lost = marks.save(parts, work) or lost
+        self.schedule(lease.nsg_id, work.blocks)
+        return lost or work.again
+
+    def _worth_a_round(self, lease: Lease, now: datetime) -> tuple[list[Block] | None, bool]:
+        """The blocks to bring about, None if there is nothing to do; and whether some changed."""
+        paused = self._ledger.control.paused()
+        if paused and paused.lift == "none":
+            self.look_at(lease.nsg_id, now + PAUSED_LOOK)
+            return None, False
+        blocks = marks.live(self._parts, lease.nsg_id)
+        blocks, lost = marks.start_lifting(self._parts, blocks, now)
+        # RESPONDER_MODE caps also what was claimed or approved under a bolder one.
+        capped = self._parts.settings.mode.reach < Mode.APPROVE.reach
+        if paused or capped:  # what is in force stays, what is new waits
+            waiting = [b for b in blocks if b.state is BlockState.PENDING and not b.proven]
+            if waiting:
+                self.look_at(lease.nsg_id, now + PAUSED_LOOK)
+            blocks = [b for b in blocks if b not in waiting]
+        if not blocks and not lease.memory.get("rules") and "rules" in lease.memory:
+            return None, lost
+        return blocks, lost
+
+    def schedule(self, nsg_id: str, blocks: Sequence[Block]) -> None:
+        """The next look: when the first block is due, and at the latest at the next drift check."""
+        live = [b for b in blocks if b.state not in RESTING]
+        times = [t for b in live for t in (b.retry_at or b.expires,) if t is not None]
+        if live:
+            drift = timedelta(seconds=self._parts.settings.drift_seconds)
+            self.look_at(nsg_id, min([*times, self._clock.now() + drift]))
+
+
+def needs_commit(
+    blocks: Sequence[Block], checked: datetime | None, now: datetime, drift: timedelta
+) -> bool:
+    """Is there anything to do for this NSG now? Spares a lease and an ARM read where not."""
+    for block in blocks:
+        if block.state is BlockState.PENDING or block.state in ENDED_STATES or block.due(now):
+            return True
+        if block.state is BlockState.LIFTING and (block.retry_at is None or block.retry_at <= now):
+            return True
+    return bool(blocks) and (checked is None or now - checked >= drift)

@@ -1,0 +1,129 @@
+"""What the rules, as read back, say of each block; and Azure's own view, if the policy asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from remediation.clock import Deadline
+from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
+from remediation.drift import Drift, remembered
+from remediation.effective import objection
+from remediation.errors import Conflict, RemediationError
+from remediation.ledger import Block, Lease
+from remediation.model import BlockState, Target, utc
+from remediation.nsg import Nsg, contains, is_parked
+from remediation.proof import Outcome, Proof, prove
+
+CONFIRMED = "confirmed by Azure's effective rules"
+VIEW_SECONDS = 12.0
+
+
+def judge(
+    parts: Parts, lease: Lease, work: Round, result: Committed, drifts: Sequence[Drift],
+    deadline: Deadline,
+) -> None:
+    """Judge every block by the rules as read back, and remember the rules as proven."""
+    now = parts.clock.now()
+    azure = _AzuresView(parts, lease, deadline)
+    for block in work.current():
+        if block.state is BlockState.LIFTING:
+            _judge_lifted(parts, block, work, now, result)
+        elif block.wanted:
+            _judge_block(parts, block, work, now, result, azure)
+    owned = {r.name: remembered(r) for r in work.nsg.rules if parts.ownership.owns(r)}
+    lease.memory["rules"] = owned
+    lease.memory["checked"] = utc(now)
+    lease.memory.pop("attempt", None)
+    lease.memory["drift"] = {
+        **(lease.memory.get("drift") or {}), **{d.rule: utc(now) for d in drifts},
+    }
+
+
+def _judge_block(
+    parts: Parts, block: Block, work: Round, now: datetime, result: Committed, azure: _AzuresView
+) -> None:
+    attached = [t for t in block.targets
+                if t.subnet_id in work.nsg.subnets or t.nic_id in work.nsg.nics]
+    proof = prove(work.nsg, block.key, attached or block.targets, parts.ownership)
+    rule = parts.rule_of(block, work.nsg)
+    if proof.outcome is Outcome.DETACHED:
+        work.set(replace(block, state=BlockState.FAILED, detail=proof.detail))
+        work.again = True  # its address leaves the rule
+        parts.notifier.tell("block-failed", f"{block.key.address}: {proof.detail}",
+                            nsg=work.nsg.id, alerts=list(block.alerts))
+        return
+    if proof.outcome is Outcome.MISSING:
+        raise Conflict(f"{work.nsg.id}: {proof.detail}, though it was written")
+    if proof.effective and parts.policy.azure_confirms:
+        proof = azure.second(proof, block, attached)
+    state = BlockState.ACTIVE if proof.effective else BlockState.SHADOWED
+    fresh = block.state is BlockState.PENDING
+    if not fresh and state is block.state and proof.detail == block.detail:
+        return
+    work.set(replace(
+        block, state=state, rule=rule.name if rule else "", detail=proof.detail,
+        priority=rule.priority if rule else 0,
+        shadowed_by="" if proof.effective else proof.rule,
+        proven=now, first_proven=block.first_proven or now,
+        expires=now + block.lifetime if fresh else block.expires,
+        asks=(), attempts=0, retry_at=None,
+    ))
+    result.proven += proof.effective
+    result.shadowed += not proof.effective
+    if not proof.effective:
+        parts.notifier.tell(
+            "shadowed", f"{block.key.address} is not stopped on {work.nsg.id}: {proof.detail}",
+            nsg=work.nsg.id, alerts=list(block.alerts), by=proof.rule,
+        )
+
+
+class _AzuresView:
+    """Effective rules, each NIC asked once a round; what was confirmed is not asked again."""
+
+    def __init__(self, parts: Parts, lease: Lease, deadline: Deadline) -> None:
+        self._parts = parts
+        self._lease = lease
+        self._deadline = deadline
+        self._seen: dict[str, tuple[Nsg, ...] | str] = {}
+
+    def second(self, proof: Proof, block: Block, targets: Sequence[Target]) -> Proof:
+        """The proof after a look at Azure's view of one of the machines' NICs."""
+        if not targets or (block.state is BlockState.ACTIVE and block.detail == CONFIRMED):
+            return proof if not targets else replace(proof, detail=CONFIRMED)
+        target = targets[0]
+        view = self._of(target.nic_id)
+        if isinstance(view, str):
+            return replace(proof, detail=f"not confirmed by Azure: {view}")
+        against = objection(view, block.key, target)
+        if against:
+            return replace(proof, outcome=Outcome.SHADOWED, detail=against)
+        return replace(proof, detail=CONFIRMED)
+
+    def _of(self, nic_id: str) -> tuple[Nsg, ...] | str:
+        """What is in effect on the NIC, or why that is not known."""
+        if nic_id not in self._seen:
+            try:
+                left = self._lease.left(self._parts.clock) - ARM_RESERVE_SECONDS
+                limit = self._deadline.within(min(left, VIEW_SECONDS))
+                if limit.left() < ARM_RESERVE_SECONDS:
+                    return "no time was left to ask"  # asked again at the next check
+                self._seen[nic_id] = self._parts.network.effective_groups(nic_id, limit)
+            except RemediationError as error:
+                self._seen[nic_id] = str(error)[:300]
+        return self._seen[nic_id]
+
+
+def _judge_lifted(
+    parts: Parts, block: Block, work: Round, now: datetime, result: Committed
+) -> None:
+    """Gone from every rule of ours: lifted. Else it stays `lifting` and is tried again."""
+    if block.retry_at is not None and block.retry_at > now:
+        return  # refused a moment ago
+    rule = parts.rule_of(block, work.nsg)
+    if rule is not None and not is_parked(rule) and contains(rule.remote, block.key.address):
+        raise Conflict(f"{work.nsg.id}: {block.key.address} is still in {rule.name}")
+    state = BlockState.REVOKED if block.revoked_by else BlockState.LIFTED
+    work.set(replace(block, state=state, ended=now, retry_at=None))
+    result.lifted += 1

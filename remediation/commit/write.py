@@ -1,0 +1,154 @@
+"""The difference between the rules there are and the rules wanted, written to Azure."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+
+from remediation.clock import Deadline
+from remediation.commit.marks import fail
+from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
+from remediation.drift import remembered
+from remediation.errors import (
+    Conflict,
+    LeaseLost,
+    Locked,
+    NotFound,
+    PermanentError,
+    Unfinished,
+)
+from remediation.ledger import Block, Lease
+from remediation.log import say
+from remediation.model import BlockState, Direction
+from remediation.nsg import PARKED, Family, Wanted, Write, difference, digest, wanted_rules
+
+_log = logging.getLogger(__name__)
+
+CONFLICTS = 6
+MOVING = (BlockState.PENDING, BlockState.LIFTING)
+
+
+class Writer:
+    """Writes for one run: the lease is renewed before each call."""
+
+    def __init__(self, parts: Parts, lease: Lease, deadline: Deadline, result: Committed) -> None:
+        self._parts = parts
+        self._lease = lease
+        self._deadline = deadline
+        self._result = result
+
+    def write(self, work: Round) -> None:
+        """Write the difference, reading anew after every conflict; `work.nsg` is as read back."""
+        for _ in range(CONFLICTS):
+            try:
+                self._write_once(work)
+                return
+            except (LeaseLost, Unfinished):
+                raise
+            except Conflict as error:
+                if self._deadline.left() < ARM_RESERVE_SECONDS * 2:
+                    raise
+                say(_log, "arm-conflict", nsg=work.nsg.id, error=str(error))
+                self._parts.clock.sleep(min(0.2, self._deadline.left() / 8))
+                work.nsg = self._parts.network.read_nsg(work.nsg.id, self._deadline)
+        raise Conflict(f"{work.nsg.id}: others keep writing")
+
+    def _write_once(self, work: Round) -> None:
+        wanted = self._wanted(work)
+        writes = _in_order(difference(work.nsg, wanted, self._parts.ownership), work)
+        for write in writes:
+            if self._deadline.left() < ARM_RESERVE_SECONDS:
+                raise Unfinished("the budget ended before the next write")
+            self._result.writes += 1
+            try:
+                self._apply(write, work)
+            except NotFound:
+                raise  # the NSG itself is gone
+            except PermanentError as error:
+                # Azure says no to one rule: its blocks fail, its lifts come again, others go on.
+                for block in fail(self._parts, self._behind(write, work), error, work.now):
+                    work.set(block)
+            else:
+                self._stamp(write, work)
+        if writes:
+            work.nsg = self._parts.network.read_nsg(work.nsg.id, self._deadline)
+
+    def _wanted(self, work: Round) -> tuple[Wanted, ...]:
+        addresses: dict[Direction, list[str]] = {}
+        for block in work.current():
+            if block.wanted:
+                addresses.setdefault(block.key.direction, []).append(block.key.address)
+        return wanted_rules(
+            work.nsg, addresses, self._parts.ownership, self._parts.policy.window
+        )
+
+    def _behind(self, write: Write, work: Round) -> list[Block]:
+        """The blocks whose address the rule carries or loses."""
+        return [b for b in work.current() if self._parts.slot(b) == write.name]
+
+    def _apply(self, write: Write, work: Round) -> None:
+        """One ARM call under the renewed lease, no longer than the lease lasts."""
+        parts, lease = self._parts, self._lease
+        token = secrets.token_hex(4)
+        rule = None
+        if write.rule is not None:
+            rule = replace(write.rule, description=parts.ownership.description(token))
+        parts.ledger.leases.renew(
+            lease, parts.clock,
+            attempt={"rule": write.name, "token": token, "digest": digest(rule) if rule else ""},
+        )
+        limit = self._deadline.within(lease.left(parts.clock) - ARM_RESERVE_SECONDS)
+        moving = [b for b in self._behind(write, work) if b.state in MOVING]
+        say(_log, f"arm-{write.kind}", alerts=sorted({a for b in moving for a in b.alerts[-1:]}),
+            nsg=work.nsg.id, rule=write.name, token=token,
+            addresses=len(rule.remote) if rule else 0,
+            new=[b.key.address for b in moving[:20]])
+        try:
+            if rule is None:
+                self._delete_or_park(write, work, limit)
+            else:
+                parts.network.put_rule(work.nsg.id, rule, limit)
+        except Conflict:
+            # A lost answer retried gets a conflict with our own write: if the rule carries our
+            # token, the write is done.
+            nsg = parts.network.read_nsg(work.nsg.id, self._deadline)
+            there = next((r for r in nsg.rules if r.name == write.name), None)
+            ours = there is not None and parts.ownership.token_of(there) == token
+            if not (ours if rule is not None else there is None):
+                raise
+        rules = dict(lease.memory.get("rules") or {})
+        rules.pop(write.name, None)
+        if rule is not None:
+            rules[write.name] = remembered(rule)
+        lease.memory["rules"] = rules
+
+    def _delete_or_park(self, write: Write, work: Round, deadline: Deadline) -> None:
+        """DELETE; where a lock forbids that, the rule stays a Deny of a documentation address."""
+        network, ownership = self._parts.network, self._parts.ownership
+        try:
+            network.delete_rule(work.nsg.id, write.name, deadline)
+        except Locked:
+            if write.before is None:
+                raise
+            family: Family = 6 if write.name.endswith("-v6") else 4
+            parked = Wanted(write.name, write.direction, family, (PARKED[family],),
+                            write.before.priority)
+            say(_log, "arm-park", nsg=work.nsg.id, rule=write.name)
+            description = ownership.parked_description(secrets.token_hex(4))
+            network.put_rule(work.nsg.id, parked.as_rule(description), deadline)
+
+    def _stamp(self, write: Write, work: Round) -> None:
+        """When the write reached the blocks that it is for."""
+        at = self._parts.clock.now()
+        for block in self._behind(write, work):
+            if block.state in MOVING:
+                work.set(replace(block, written=at))
+
+
+def _in_order(writes: Iterable[Write], work: Round) -> list[Write]:
+    """The direction that stops an attack first."""
+    urgent = {b.key.direction for b in work.current()
+              if b.state is BlockState.PENDING and b.decisive}
+    return sorted(writes, key=lambda w: (w.direction not in urgent, w.kind == "delete"))

@@ -1,0 +1,161 @@
+"""An alert looked at: what Defender says of it, which machines and guards are behind it, what the
+plan is. Changes nothing, but for the hour's allowance when asked to reserve from it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from remediation.clock import Clock, Deadline
+from remediation.cloud.cache import Kept
+from remediation.cloud.defender import Defender, Held
+from remediation.cloud.machines import Machines, Traced
+from remediation.cloud.network import Network
+from remediation.errors import NotFound, PermanentError
+from remediation.gather import GatherBy
+from remediation.ledger import Ledger
+from remediation.log import say
+from remediation.model import Alert, Mode, Plan, Verdict
+from remediation.nsg import Nsg, Ownership
+from remediation.plan import Scene, decide
+from remediation.policy import Policy
+from remediation.settings import Settings
+from remediation.surroundings import SurroundingsReader
+
+_log = logging.getLogger(__name__)
+
+GUARD_SECONDS = 5.0
+"""In a storm many alerts plan on one guard: one read serves all within so long. The commit reads
+it again under the lease before it writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What Defender says, what would be done, and on which guards as they were read."""
+
+    alert: Alert
+    held: Held
+    plan: Plan
+    nsgs: Mapping[str, Nsg]
+    verified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Guard:
+    """An NSG as read for a plan, and the addresses blocked on it then."""
+
+    nsg: Nsg
+    blocked: frozenset[str]
+
+
+class Survey:
+    """Looks and decides. One instance serves all threads."""
+
+    def __init__(
+        self, *, ledger: Ledger, defender: Defender, machines: Machines, network: Network,
+        surroundings: SurroundingsReader, policy: Policy, ownership: Ownership,
+        settings: Settings, clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._defender = defender
+        self._machines = machines
+        self._network = network
+        self._surroundings = surroundings
+        self._policy = policy
+        self._ownership = ownership
+        self._settings = settings
+        self._clock = clock
+        self._allowance: GatherBy[str, int, int] = GatherBy(self._reserve, 100)
+        self._guards: Kept[str, _Guard] = Kept(clock, GUARD_SECONDS)
+
+    def look(
+        self, alert: Alert, deadline: Deadline, *, override: str, reserve: bool
+    ) -> Decision:
+        """Ask Defender, find machines and guards, decide. Changes nothing but the hour's counter,
+        and that only with `reserve`."""
+        held = self._defender.confirm(alert, deadline)
+        verified = self._clock.now()
+        # What is acted upon is Defender's own text, wherever it has one.
+        actual = held.alert or alert
+        subscription = alert.ref.subscription_id if alert.ref else ""
+        around = self._surroundings.now(deadline, subscription)
+        scene = Scene(now=verified, around=around, override=override)
+        row = self._policy.row_for(actual)
+        if row.mode is not Mode.NOTIFY and actual.attackers and not actual.closed:
+            scene = self._survey(actual, scene, deadline, fresh=not reserve)
+        plan = self._decide(actual, held.verdict, scene)
+        if reserve:
+            plan = self._within_the_hour(actual, held.verdict, scene, plan)
+        return Decision(actual, held, plan, scene.nsgs, verified)
+
+    def _decide(self, alert: Alert, verdict: Verdict, scene: Scene) -> Plan:
+        return decide(alert, verdict, scene, self._policy, self._settings.mode, self._ownership)
+
+    def _survey(self, alert: Alert, scene: Scene, deadline: Deadline, *, fresh: bool) -> Scene:
+        """Machines, their guards as they are, and what is blocked on them already."""
+        traced = self._machines.trace(alert.resource_ids, deadline)
+        guards, gone = self._guards_of(traced, deadline, fresh=fresh)
+        if gone:  # what we remember of these machines is out of date: a guard moved or was replaced
+            for machine in traced.machines:
+                self._machines.forget(machine)
+            traced = self._machines.trace(alert.resource_ids, deadline)
+            guards, _ = self._guards_of(traced, deadline, fresh=fresh)
+        own = frozenset(a for m in traced.machines for n in m.nics
+                        for a in (*n.public_addresses, *n.private_addresses))
+        estate = scene.around.estate
+        around = replace(scene.around, estate=replace(estate, public=estate.public | own))
+        return replace(
+            scene, machines=traced.machines, untraced=traced.untraced, around=around,
+            nsgs={g: seen.nsg for g, seen in guards.items()},
+            live={g: seen.blocked for g, seen in guards.items()},
+        )
+
+    def _guards_of(
+        self, traced: Traced, deadline: Deadline, *, fresh: bool
+    ) -> tuple[dict[str, _Guard], bool]:
+        """The guards that can be read, and whether one of them is gone."""
+        found: dict[str, _Guard] = {}
+        gone = False
+        for guard in sorted({g for m in traced.machines for n in m.nics for g in n.guards}):
+            if fresh:
+                self._guards.forget(guard)
+            try:
+                found[guard] = self._guards.get(
+                    guard, lambda g=guard: self._read_guard(g, deadline)  # type: ignore[misc]  # bound now
+                )
+            except PermanentError as error:
+                gone = gone or isinstance(error, NotFound)
+                say(_log, "guard-unreadable", level=logging.WARNING, nsg=guard, error=str(error))
+        return found, gone
+
+    def _read_guard(self, guard: str, deadline: Deadline) -> _Guard:
+        nsg = self._network.read_nsg(guard, deadline)
+        blocks = self._ledger.blocks.live(guard)
+        return _Guard(nsg, frozenset(b.key.address for b in blocks if b.wanted))
+
+    def _within_the_hour(
+        self, alert: Alert, verdict: Verdict, scene: Scene, plan: Plan
+    ) -> Plan:
+        """Take the new blocks from the hour's allowance; what it does not grant asks first."""
+        new = [b for b in plan.blocks if not b.ask
+               and b.key.address not in scene.live.get(b.key.nsg_id, frozenset())]
+        if not new or plan.mode is not Mode.ENFORCE:
+            return plan
+        granted = self._allowance(alert.alert_type, len(new))
+        if granted >= len(new):
+            return plan
+        return self._decide(alert, verdict, replace(scene, hour_room=granted))
+
+    def _reserve(self, alert_type: str, wants: Sequence[int]) -> list[int]:
+        """One write of the hour's counter for all alerts at hand; who came first is served first."""
+        left = self._ledger.control.reserve(
+            alert_type, self._clock.now(), sum(wants), self._policy.caps.blocks_per_hour
+        )
+        shares = []
+        for want in wants:
+            shares.append(min(want, left))
+            left -= shares[-1]
+        return shares

@@ -1,0 +1,240 @@
+"""The sweep: follow every hint that is due (lift, finish, retry), then the jobs that are.
+
+It costs what is due, not what exists. Two drivers keep it going: the timer, and any other trigger
+that finds it overdue.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from remediation.alerts import normalise
+from remediation.clock import Clock, Deadline
+from remediation.cloud.defender import Defender
+from remediation.cloud.graph import Graph
+from remediation.commit import Commit, needs_commit
+from remediation.errors import Conflict, MalformedAlert, RemediationError
+from remediation.ledger import Hint, Ledger
+from remediation.ledger.alerts import AlertState
+from remediation.ledger.work import ALERT, APPROVAL, NSG
+from remediation.log import say
+from remediation.model import utc
+from remediation.notify import Notifier
+from remediation.nsg import Ownership
+from remediation.policy import Policy
+from remediation.responder import Responder
+from remediation.settings import Settings
+from remediation.surroundings import SurroundingsReader
+
+_log = logging.getLogger(__name__)
+
+ATTEMPTS = 10
+BATCH = 500
+THREADS = 8
+OVERDUE = 2.5
+ORPHAN_SCAN = timedelta(days=1)
+CLEAN_UP = timedelta(days=1)
+LATE = timedelta(days=3)
+"""Defender generates alerts up to three days after the activity (measured on real ones)."""
+
+
+@dataclass(slots=True)
+class Swept:
+    """What a sweep did."""
+
+    followed: int = 0
+    committed: int = 0
+    lifted: int = 0
+    resumed: int = 0
+    missed: int = 0
+    left: int = 0
+    jobs: list[str] = field(default_factory=list)
+
+
+class Sweep:
+    """One instance serves all triggers and threads."""
+
+    def __init__(
+        self, *, responder: Responder, commit: Commit, ledger: Ledger, defender: Defender,
+        graph: Graph, surroundings: SurroundingsReader, notifier: Notifier, policy: Policy,
+        ownership: Ownership, settings: Settings, clock: Clock,
+    ) -> None:
+        self._responder = responder
+        self._commit = commit
+        self._ledger = ledger
+        self._defender = defender
+        self._graph = graph
+        self._surroundings = surroundings
+        self._notifier = notifier
+        self._policy = policy
+        self._ownership = ownership
+        self._settings = settings
+        self._clock = clock
+        self._swept_at: datetime | None = None
+
+    def budget(self) -> Deadline:
+        """The time one timer-driven sweep may take: until shortly before the next."""
+        return Deadline.after(self._clock, max(10.0, self._settings.sweep_seconds * 0.9))
+
+    def if_overdue(self, deadline: Deadline) -> None:
+        """The second driver: any trigger runs a short sweep if the timer seems to have stopped."""
+        now = self._clock.now()
+        late = timedelta(seconds=self._settings.sweep_seconds * OVERDUE)
+        if self._swept_at is not None and now - self._swept_at < late:
+            return
+        last = self._ledger.control.last_job("sweep")
+        self._swept_at = last or now
+        if last is not None and now - last >= late:
+            say(_log, "sweep-overdue", level=logging.WARNING, last=utc(last))
+            self.run(deadline)
+
+    def run(self, deadline: Deadline) -> Swept:
+        """Follow every hint that is due, then the jobs that are. Never raises for one bad hint."""
+        now = self._clock.now()
+        self._ledger.control.begin_job("sweep", now, timedelta(0))
+        self._swept_at = now
+        result = Swept()
+        while not deadline.over:
+            hints = self._ledger.work.due(self._clock.now(), BATCH)
+            if not hints:
+                break
+            result.followed += len(hints)
+            with ThreadPoolExecutor(THREADS, "sweep") as pool:
+                list(pool.map(lambda h: self._follow(h, deadline, result), hints))
+            if len(hints) < BATCH:
+                break
+        self._jobs(deadline, result)
+        if result.followed or result.jobs:
+            say(_log, "sweep", **asdict(result))
+        return result
+
+    def _follow(self, hint: Hint, deadline: Deadline, result: Swept) -> None:
+        """Follow one hint; take it away only when what it points to is done or has a new one."""
+        if deadline.over:
+            result.left += 1
+            return
+        try:
+            if hint.kind == NSG:
+                self._follow_nsg(hint.id, deadline, result)
+            elif hint.kind == ALERT:
+                self._follow_alert(hint, deadline, result)
+            elif hint.kind == APPROVAL:
+                self._follow_approval(hint.id, deadline)
+            self._ledger.work.done(hint)
+        except RemediationError as error:
+            result.left += 1
+            say(_log, "hint-left", level=logging.WARNING, kind=hint.kind, id=hint.id,
+                error=str(error))
+        except Exception:  # noqa: BLE001 - one hint's fault must not keep other blocks from being lifted
+            result.left += 1
+            _log.exception("hint %s %s is left", hint.kind, hint.id)
+
+    def _follow_nsg(self, nsg_id: str, deadline: Deadline, result: Swept) -> None:
+        blocks = self._ledger.blocks.live(nsg_id)
+        drift = timedelta(seconds=self._settings.drift_seconds)
+        checked = self._ledger.leases.checked(nsg_id)
+        now = self._clock.now()
+        if not needs_commit(blocks, checked, now, drift):
+            self._commit.schedule(nsg_id, blocks)
+            return
+        done = self._responder.commit_nsg(nsg_id, deadline)
+        if not done.held:
+            # Another is at it, or died at it: this hint goes only when a later one stands.
+            self._commit.look_at(nsg_id, now + timedelta(seconds=self._settings.lease_seconds + 2))
+        result.committed += done.held
+        result.lifted += done.lifted
+        result.left += done.left
+
+    def _follow_alert(self, hint: Hint, deadline: Deadline, result: Swept) -> None:
+        alert_id = str(hint.values.get("alert", ""))
+        record = self._ledger.alerts.get(alert_id, str(hint.values.get("accusation", "")))
+        if record is None or record.state is AlertState.DONE:
+            return
+        if record.attempts >= ATTEMPTS:
+            self._notifier.tell("alert-failed", f"alert {alert_id}: given up after {ATTEMPTS} "
+                               "attempts; replay it when the cause is mended", alert=alert_id)
+            self._responder.finish(record, error="given up")
+            return
+        alert = normalise(self._ledger.alerts.raw(record))
+        self._responder.hint_again(record)
+        try:
+            record = self._ledger.alerts.update(record, attempts=record.attempts + 1)
+        except Conflict:
+            return
+        result.resumed += 1
+        self._responder.resume(record, alert, deadline)
+
+    def _follow_approval(self, approval_id: str, deadline: Deadline) -> None:
+        """Finish an answer that was interrupted; close a question nobody answered in time."""
+        approval = self._ledger.control.approval(approval_id)
+        if approval is None:
+            return
+        if approval.state == "open":
+            if approval.expires > self._clock.now():
+                return
+            if not self._ledger.control.decide(approval, "expired", "nobody", "not answered in time"):
+                return
+            self._notifier.tell("approval", f"question {approval_id} expired unanswered",
+                               alert=approval.alert_id)
+            approval = self._ledger.control.approval(approval_id) or approval
+        self._responder.carry_out(approval_id, deadline)
+
+    # --- jobs ---
+
+    def _jobs(self, deadline: Deadline, result: Swept) -> None:
+        jobs: Sequence[tuple[str, timedelta, Any]] = (
+            ("reconcile", timedelta(seconds=self._settings.reconcile_seconds),
+             lambda: self.reconcile(deadline, result)),
+            ("estate", self._policy.guardrails.estate_max_age / 8,
+             lambda: self._surroundings.refresh(deadline)),
+            ("orphans", ORPHAN_SCAN, lambda: self._scan_orphans(deadline)),
+            ("retention", CLEAN_UP, self._clean_up),
+        )
+        for name, every, run in jobs:
+            if deadline.over or not self._ledger.control.begin_job(name, self._clock.now(), every):
+                continue
+            try:
+                run()
+                result.jobs.append(name)
+            except RemediationError as error:
+                say(_log, "job-failed", level=logging.WARNING, job=name, error=str(error))
+            except Exception:  # noqa: BLE001 - one job's fault must not stop the others
+                _log.exception("job %s failed, it comes again", name)
+
+    def reconcile(self, deadline: Deadline, result: Swept) -> None:
+        """Alerts that Defender holds and that never reached us enter the normal path."""
+        for raw in self._defender.since(self._clock.now() - LATE, deadline):
+            if deadline.over:
+                return
+            try:
+                alert = normalise(raw)
+            except MalformedAlert as error:
+                self._responder.quarantine(dict(raw), str(error))
+                continue
+            if self._ledger.alerts.known(alert.alert_id):
+                continue
+            result.missed += 1
+            say(_log, "missed", alerts=[alert.alert_id], level=logging.WARNING)
+            self._responder.receive(dict(raw), deadline, via="reconcile")
+
+    def _scan_orphans(self, deadline: Deadline) -> None:
+        """NSGs with rules that bear our name: a commit adopts what the ledger does not know."""
+        for row in self._graph.rows("owned_rules", deadline, prefix=self._ownership.prefix):
+            nsg_id = str(row.get("id", "")).lower()
+            if nsg_id and self._ledger.leases.checked(nsg_id) is None and not deadline.over:
+                self._responder.commit_nsg(nsg_id, deadline)
+
+    def _clean_up(self) -> None:
+        before = self._clock.now() - timedelta(days=self._settings.retention_days)
+        count = (
+            self._ledger.alerts.forget(before)
+            + self._ledger.blocks.forget_ended(before)
+            + self._ledger.control.forget(before)
+        )
+        if count:
+            say(_log, "retention", rows=count, older_than=utc(before))
