@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -54,3 +55,26 @@ def bucket(at: datetime, seconds: int) -> datetime:
     epoch = at.timestamp()
     up = -(-epoch // seconds) * seconds
     return datetime.fromtimestamp(up, UTC) if up > epoch else at.replace(microsecond=0) + timedelta()
+
+
+class Pace:
+    """A token bucket: `burst` at once, then `per_second`. Safe to share between threads."""
+
+    def __init__(self, clock: Clock, burst: float, per_second: float) -> None:
+        self._clock = clock
+        self._burst = burst
+        self._rate = per_second
+        self._lock = threading.Lock()
+        self._tokens = burst
+        self._at = clock.monotonic()
+
+    def take(self) -> bool:
+        """True if one more may go now."""
+        with self._lock:
+            now = self._clock.monotonic()
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._at = now
+            if self._tokens < 1:
+                return False
+            self._tokens -= 1
+            return True

@@ -17,6 +17,7 @@ from remediation.settings import Settings
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
+    from azure.core.pipeline.transport import RequestsTransport
     from azure.data.tables import TableServiceClient
     from azure.mgmt.network import NetworkManagementClient
     from azure.mgmt.resourcegraph import ResourceGraphClient
@@ -25,6 +26,23 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 USER_AGENT = "defender-responder/1.0"
+CONNECTIONS = 64
+CONNECT_SECONDS, READ_SECONDS = 5, 10
+
+
+def _transport() -> RequestsTransport:
+    """One connection pool for all threads: requests' own holds 10 and throws the others away, each
+    with its TLS handshake."""
+    import requests
+    from azure.core.pipeline.transport import RequestsTransport
+    from requests.adapters import HTTPAdapter
+
+    session = requests.Session()
+    session.mount("https://", HTTPAdapter(pool_maxsize=CONNECTIONS))
+    session.mount("http://", HTTPAdapter(pool_maxsize=CONNECTIONS))
+    return RequestsTransport(
+        session=session, connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS
+    )
 
 
 class Clients:
@@ -61,8 +79,7 @@ class Clients:
             "credential_scopes": [self._settings.token_scope],
             "retry_policy": RetryPolicy.no_retries(),
             "user_agent": USER_AGENT,
-            "connection_timeout": 5,
-            "read_timeout": 10,
+            "transport": self._once("transport/arm", _transport),
         }
 
     def network(self, subscription: str) -> NetworkManagementClient:
@@ -92,8 +109,7 @@ class Clients:
             from azure.data.tables import TableServiceClient
 
             options: dict[str, Any] = {
-                "retry_total": 2, "retry_backoff_factor": 0.2, "connection_timeout": 5,
-                "read_timeout": 10,
+                "retry_total": 2, "retry_backoff_factor": 0.2, "transport": _transport(),
             }
             s = self._settings
             if s.storage_connection:

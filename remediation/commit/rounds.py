@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from logging import getLogger
@@ -34,23 +35,69 @@ RESTING = (BlockState.WAITING, BlockState.FAILED, BlockState.OVERRIDDEN)
 """States that ask for no further look."""
 
 
+class _Here:
+    """The NSGs that threads of this process are at. Who finds one of them there calls out and
+    leaves, as with the lease's knock, but without asking the tables."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._called: dict[str, bool] = {}
+
+    def enter(self, nsg_id: str) -> bool:
+        """True for the one who is at it now; the others have called."""
+        with self._lock:
+            at_it = nsg_id in self._called
+            self._called[nsg_id] = at_it
+            return not at_it
+
+    def called(self, nsg_id: str) -> bool:
+        """Has someone called since it was last asked?"""
+        with self._lock:
+            called, self._called[nsg_id] = self._called[nsg_id], False
+            return called
+
+    def leave(self, nsg_id: str, *, stay: bool) -> bool:
+        """Go; but True, and still at it, if someone has called and `stay`."""
+        with self._lock:
+            if self._called[nsg_id] and stay:
+                self._called[nsg_id] = False
+                return True
+            del self._called[nsg_id]
+            return False
+
+
 class Commit:
-    """Commits NSGs. One instance serves all threads; it keeps no state between runs."""
+    """Commits NSGs. One instance serves all threads."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._ledger = parts.ledger
         self._clock = parts.clock
+        self._here = _Here()
 
     # --- the lease, and the rounds under it ---
 
     def run(self, nsg_id: str, deadline: Deadline) -> Committed:
-        """Commit one NSG, or knock at who is doing so. Ledger errors are raised."""
+        """Commit one NSG, or leave it to whoever is at it, who then looks again. Ledger errors are
+        raised."""
+        if not self._here.enter(nsg_id):
+            return Committed(reason="another thread will see to it")
         result = Committed()
+        try:
+            again = True
+            while again:
+                self._run(nsg_id, deadline, result)
+                again = self._here.leave(nsg_id, stay=not result.left)
+        except BaseException:
+            self._here.leave(nsg_id, stay=False)
+            raise
+        return result
+
+    def _run(self, nsg_id: str, deadline: Deadline, result: Committed) -> None:
         lease = self._ledger.leases.take(nsg_id, self._clock)
         if lease is None:
             result.reason = "another holder will see to it"
-            return result
+            return
         result.held = True
         if lease.taken_over:
             # The old holder's PUT may still land after our proof: look again soon.
@@ -67,7 +114,6 @@ class Commit:
             self._leave(lease, error, result)
         except PermanentError as error:
             self._give_up(lease, error, result)
-        return result
 
     @property
     def _recheck(self) -> timedelta:
@@ -93,7 +139,7 @@ class Commit:
                 continue
             if again:
                 raise Unfinished("the budget ended while rows were still changing")
-            if self._ledger.leases.release(lease):
+            if not self._here.called(lease.nsg_id) and self._ledger.leases.release(lease):
                 return
             if deadline.left() < ARM_RESERVE_SECONDS * 2:
                 raise Unfinished("newcomers knocked at the end of the budget")
