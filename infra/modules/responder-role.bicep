@@ -32,7 +32,6 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Network/locations/serviceTags/read'
           'Microsoft.Network/networkSecurityGroups/read'
           // the owned rules
-          'Microsoft.Network/networkSecurityGroups/securityRules/read'
           'Microsoft.Network/networkSecurityGroups/securityRules/write'
           'Microsoft.Network/networkSecurityGroups/securityRules/delete'
           'Microsoft.Network/locations/operations/read'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from remediation.clock import Deadline
@@ -142,17 +143,23 @@ class Clients:
         self, subscription: str, path: str, api_version: str, deadline: Deadline, **query: str
     ) -> dict[str, Any]:
         """GET a resource that azure-mgmt-network has no operation for. `path` starts with `/`."""
+        return self.arm_answer(subscription, path, api_version, deadline, **query)[0]
+
+    def arm_answer(
+        self, subscription: str, path: str, api_version: str, deadline: Deadline, **query: str
+    ) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """As `arm_get`, with the answer's headers."""
         from azure.core.rest import HttpRequest
 
         url = self._settings.arm_endpoint + path
 
-        def call() -> dict[str, Any]:
+        def call() -> tuple[dict[str, Any], Mapping[str, str]]:
             with translated(f"GET {path}"):
                 request = HttpRequest("GET", url, params={"api-version": api_version, **query})
                 response = self.network(subscription).send_request(request)
                 response.raise_for_status()
                 body = response.json()
-            return body if isinstance(body, dict) else {"value": body}
+            return body if isinstance(body, dict) else {"value": body}, response.headers
 
         return retrying(call, deadline, what=f"GET {path}")
 

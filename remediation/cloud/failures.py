@@ -99,11 +99,21 @@ def _code_and_message(error: HttpResponseError) -> tuple[str, str]:
     code = getattr(error, "error_code", None)
     if code is not None:
         return str(getattr(code, "value", code)), _first_line(error)
-    body = _body(error)
+    return _named(_body(error), _first_line(error))
+
+
+def of_operation(doing: str, body: Mapping[str, Any]) -> RemediationError:
+    """What an operation that was accepted ended with, from the body of its status."""
+    code, message = _named(body, "no reason given")
+    text = f"{doing}: ended {body.get('status', '')}: {code or 'no code'}: {message}"[:600]
+    return kind_of(200, code)(text, code=code)
+
+
+def _named(body: Mapping[str, Any], otherwise: str) -> tuple[str, str]:
     inner = body.get("error")
     found = inner if isinstance(inner, Mapping) else body
     code = str(found.get("code") or "")
-    message = str(found.get("message") or _first_line(error))
+    message = str(found.get("message") or otherwise)
     for detail in found.get("details") or ():
         if isinstance(detail, Mapping):
             message = f"{message} [{detail.get('code')}: {detail.get('message')}]"

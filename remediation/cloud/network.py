@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from remediation.clock import Deadline
 from remediation.cloud.clients import Clients
-from remediation.cloud.failures import kind_of, translated
+from remediation.cloud.failures import of_operation, translated
 from remediation.cloud.retry import retrying
 from remediation.effective import groups_from_arm
 from remediation.errors import NotFound, TemporaryError, Unfinished
+from remediation.log import say
 from remediation.model import ResourceId
 from remediation.nsg import Nsg, Rule, nsg_from_arm, rule_to_arm
 
@@ -67,78 +68,95 @@ class Network:
         client, nsg = self._client(nsg_id)
         body: Any = rule_to_arm(rule)
 
-        def begin(hook: Callable[[Any], None]) -> Any:
-            return client.security_rules.begin_create_or_update(
-                nsg.group, nsg.name, rule.name, body,
-                polling_interval=self._poll, raw_response_hook=hook,
+        def begin(hook: Callable[[Any], None]) -> None:
+            client.security_rules.begin_create_or_update(
+                nsg.group, nsg.name, rule.name, body, polling=False, raw_response_hook=hook
             )
 
-        self._write(f"PUT rule {nsg.name}/{rule.name}", begin, deadline)
+        self._write(f"PUT rule {nsg.name}/{rule.name}", nsg, begin, deadline)
 
     def delete_rule(self, nsg_id: str, name: str, deadline: Deadline) -> None:
         """DELETE one rule of ours and wait until it is gone, or raise StillRunning."""
         client, nsg = self._client(nsg_id)
 
-        def begin(hook: Callable[[Any], None]) -> Any:
-            return client.security_rules.begin_delete(
-                nsg.group, nsg.name, name,
-                polling_interval=self._poll, raw_response_hook=hook,
+        def begin(hook: Callable[[Any], None]) -> None:
+            client.security_rules.begin_delete(
+                nsg.group, nsg.name, name, polling=False, raw_response_hook=hook
             )
 
-        self._write(f"DELETE rule {nsg.name}/{name}", begin, deadline)
+        self._write(f"DELETE rule {nsg.name}/{name}", nsg, begin, deadline)
 
     def _write(
-        self, what: str, begin: Callable[[Callable[[Any], None]], Any], deadline: Deadline
+        self, what: str, nsg: ResourceId, begin: Callable[[Callable[[Any], None]], None],
+        deadline: Deadline,
     ) -> None:
-        operation = ""
+        """One request, then its operation to the end. The SDK's own poller would add a GET of the
+        rule to every write, though the NSG is read back whole."""
+        operation, pause = "", self._poll
 
         def remember(response: Any) -> None:
-            nonlocal operation
+            nonlocal operation, pause
             headers = response.http_response.headers
-            operation = operation or headers.get("Azure-AsyncOperation", "")
+            operation = headers.get("Azure-AsyncOperation", "")
+            pause = self._pause(headers)
 
         def call() -> None:
             started = time.perf_counter()
             with translated(what):
-                poller = begin(remember)
-                poller.wait(timeout=max(0.05, deadline.left()))
-            if not poller.done():
-                raise StillRunning(f"{what}: accepted, still running", operation)
-            _log.info("arm %s done in %.2f s", what, time.perf_counter() - started)
+                begin(remember)
+            if operation:
+                self._settle(nsg.subscription, operation, deadline, pause)
+            say(_log, "arm-settled", what=what, seconds=round(time.perf_counter() - started, 2))
 
         retrying(call, deadline, what=what)
 
     def wait_for(self, subscription: str, operation: str, deadline: Deadline) -> None:
         """Wait for an operation that an earlier holder left running.
 
-        Raises what the operation failed with; StillRunning at the deadline. An operation that
-        Azure no longer knows is over: the rules, read next, tell how it ended.
+        Raises StillRunning at the deadline, and what the operation failed with if it is for good;
+        after any other failure the rules, read next, will be written again.
         """
+        try:
+            self._settle(subscription, operation, deadline, 0)
+        except StillRunning:
+            raise
+        except TemporaryError as error:
+            say(_log, "operation-failed", operation=operation, error=str(error))
+
+    def _settle(
+        self, subscription: str, operation: str, deadline: Deadline, pause: float
+    ) -> None:
+        """Ask for the operation's status, first after `pause` seconds, until it is over. One that
+        Azure no longer knows is over. Raises what it failed with; StillRunning at the deadline."""
         parts = urlsplit(operation)
         if f"{parts.scheme}://{parts.netloc}" != self._arm:
             return  # not an address we would ever send a token to
         query = dict(parse_qsl(parts.query))
         version = query.pop("api-version", "2024-05-01")
+        status = "running"
         while True:
+            if deadline.left() <= pause:
+                raise StillRunning(f"operation {parts.path}: still {status}", operation)
+            deadline.clock.sleep(pause)
             try:
-                body = self._clients.arm_get(subscription, parts.path, version, deadline, **query)
+                body, headers = self._clients.arm_answer(
+                    subscription, parts.path, version, deadline, **query
+                )
             except NotFound:
                 return
             status = str(body.get("status", ""))
             if status in DONE:
                 break
-            if deadline.left() <= self._poll:
-                raise StillRunning(f"operation {parts.path}: still {status}", operation)
-            deadline.clock.sleep(self._poll)
-        error = body.get("error") or {}
+            pause = self._pause(headers)
         if status != "Succeeded":
-            code = str(error.get("code", ""))
-            kind = kind_of(200, code)
-            message = f"operation ended {status}: {code}: {error.get('message', '')}"
-            if issubclass(kind, TemporaryError):
-                _log.info("%s", message)  # the rules will be written again
-            else:
-                raise kind(message, code=code)
+            raise of_operation(f"operation {parts.path}", body)
+
+    def _pause(self, headers: Mapping[str, str]) -> float:
+        """How long to wait before asking again: Retry-After where Azure says so."""
+        try:
+            return float(headers.get("Retry-After", ""))
+        except ValueError:
+            return self._poll
 
     def read_nic(self, nic_id: str, deadline: Deadline) -> dict[str, Any]:
         """GET a network interface, ARM's JSON."""
