@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 
 import azure.functions as func
 
 from remediation.api import Request
 from remediation.app import app as responder_app
+from remediation.app import check
 
+check(os.environ)
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 
 

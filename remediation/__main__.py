@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import io
 import json
 import os
 import sys
@@ -89,6 +90,8 @@ def _explain(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return EXIT_BAD
     entries = explain(text, policy)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an alert may hold half a character
     print(as_json(entries) if args.json else as_text(entries))
     return 0
 

@@ -19,8 +19,8 @@ from typing import Any
 from remediation.alerts import ALERT_ID, read
 from remediation.clock import Clock, Deadline
 from remediation.errors import (
+    BadInput,
     Conflict,
-    Invalid,
     MalformedAlert,
     NotFound,
     PermanentError,
@@ -68,15 +68,6 @@ class Reply:
         return json.dumps(self.body, default=str)
 
 
-class BadRequest(Exception):
-    """Input that is wrong: which field, and why."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field = field
-        self.reason = reason
-
-
 class Refused(Exception):
     """The caller is not known, or lacks the role."""
 
@@ -108,7 +99,7 @@ class Api:
             if not caller.may(role):
                 raise Refused(403, f"{caller.name} lacks the role {role}")
             return handler(request, caller)
-        except BadRequest as error:
+        except BadInput as error:
             return Reply(400, {"error": "bad request", "field": error.field, "reason": error.reason})
         except MalformedAlert as error:
             return Reply(400, {"error": "malformed alert", "field": error.field,
@@ -119,9 +110,6 @@ class Api:
             return Reply(404, {"error": str(error)})
         except Conflict as error:
             return Reply(409, {"error": str(error)})
-        except Invalid as error:
-            return Reply(400, {"error": "bad request", "field": str(error).partition(":")[0],
-                               "reason": str(error)})
         except TemporaryError as error:
             say(_log, "http", level=logging.WARNING, route=route, error=str(error))
             return Reply(503, {"error": "not now, try again", "reason": type(error).__name__})
@@ -172,14 +160,14 @@ class Api:
         if len(raws) == 1 and isinstance(raws[0], dict) and set(raws[0]) == {"alertId"}:
             alert_id = raws[0]["alertId"]
             if not isinstance(alert_id, str) or not ALERT_ID.fullmatch(alert_id):
-                raise BadRequest("alertId", "must be an alert's id")
+                raise BadInput("alertId", "must be an alert's id")
             one = self._operator.replay_id(alert_id, caller, deadline, dry_run=dry,
                                            override=override)
             return Reply(200, {"results": [one]})
         if not raws:
-            raise BadRequest("body", "holds no alert")
+            raise BadInput("body", "holds no alert")
         if len(raws) > MAX_REPLAY:
-            raise BadRequest("body", f"holds {len(raws)} alerts; at most {MAX_REPLAY} at a time")
+            raise BadInput("body", f"holds {len(raws)} alerts; at most {MAX_REPLAY} at a time")
         return Reply(200, {"results": [
             self._replay_one(raw, len(raws), caller, deadline, dry, override) for raw in raws
         ]})
@@ -200,11 +188,11 @@ class Api:
         q = request.query
         state = q.get("state", "")
         if state and state not in set(BlockState):
-            raise BadRequest("state", f"must be one of {', '.join(BlockState)}")
+            raise BadInput("state", f"must be one of {', '.join(BlockState)}")
         address = _address("address", q["address"]) if q.get("address") else ""
         nsg_id = q.get("nsg", "").lower()
         if len(nsg_id) > LONGEST_RESOURCE_ID:
-            raise BadRequest("nsg", "is longer than any resource id")
+            raise BadInput("nsg", "is longer than any resource id")
         size = _number("pageSize", q.get("pageSize", "100"), 1, 1000)
         token = _unwrap_token(q.get("pageToken", ""))
         found, following = self._ledger.blocks.page(
@@ -219,7 +207,7 @@ class Api:
         address = _address("address", body["address"]) if "address" in body else ""
         block_id = _word(body, "blockId") if "blockId" in body else ""
         if bool(address) == bool(block_id):
-            raise BadRequest("address", "give either address or blockId")
+            raise BadInput("address", "give either address or blockId")
         hold = self._policy.guardrails.hold
         if "holdHours" in body:
             hold = timedelta(hours=_number("holdHours", body["holdHours"], 0, MAX_HOLD_HOURS))
@@ -242,7 +230,7 @@ class Api:
         wanted = request.query.get("state", "open")
         states = ("open", "approved", "rejected", "expired", "all")
         if wanted not in states:
-            raise BadRequest("state", f"must be one of {', '.join(states)}")
+            raise BadInput("state", f"must be one of {', '.join(states)}")
         found = [a.to_json() for a in self._ledger.control.approvals()
                  if wanted in ("all", a.state)]
         return Reply(200, {"approvals": found})
@@ -252,7 +240,7 @@ class Api:
         body = _body(request, {"decision", "reason"})
         decision = body.get("decision")
         if decision not in ("approve", "reject"):
-            raise BadRequest("decision", "must be approve or reject")
+            raise BadInput("decision", "must be approve or reject")
         return Reply(200, self._operator.decide(
             _id(request), caller, self._budget(),
             approve=decision == "approve", reason=_reason(body),
@@ -263,7 +251,7 @@ class Api:
         body = _body(request, {"reason", "lift"})
         lift = body.get("lift", "due")
         if lift not in ("due", "none", "all"):
-            raise BadRequest("lift", "must be due, none or all")
+            raise BadInput("lift", "must be due, none or all")
         return Reply(200, self._operator.pause(caller, self._budget(), reason=_reason(body),
                                                lift=lift))
 
@@ -279,12 +267,12 @@ class Api:
         """PUT /api/protected"""
         given = _body(request, {"protected"}).get("protected")
         if not isinstance(given, list) or len(given) > MAX_PROTECTED:
-            raise BadRequest("protected", f"must be a list of at most {MAX_PROTECTED} entries")
+            raise BadInput("protected", f"must be a list of at most {MAX_PROTECTED} entries")
         entries = {}
         for n, one in enumerate(given):
             where = f"protected[{n}]"
             if not isinstance(one, dict) or set(one) - {"prefix", "reason", "by", "at"}:
-                raise BadRequest(where, "must be an object with prefix and reason")
+                raise BadInput(where, "must be an object with prefix and reason")
             entries[_prefix(f"{where}.prefix", one.get("prefix"))] = _reason(one, where + ".")
         return Reply(200, {"protected": self._operator.protect(caller, list(entries.items()))})
 
@@ -330,25 +318,25 @@ def _text(body: bytes) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError:
-        raise BadRequest("body", "is not UTF-8") from None
+        raise BadInput("body", "is not UTF-8") from None
 
 
 def _body(request: Request, allowed: set[str]) -> dict[str, Any]:
     try:
         body = json.loads(_text(request.body) or "{}")
     except (ValueError, RecursionError):
-        raise BadRequest("body", "is not JSON") from None
+        raise BadInput("body", "is not JSON") from None
     if not isinstance(body, dict):
-        raise BadRequest("body", "must be an object")
+        raise BadInput("body", "must be an object")
     for extra in sorted(set(body) - allowed):
-        raise BadRequest(extra, f"is no field here (there are {', '.join(sorted(allowed))})")
+        raise BadInput(extra, f"is no field here (there are {', '.join(sorted(allowed))})")
     return body
 
 
 def _flag(query: Mapping[str, str], name: str) -> bool:
     text = query.get(name, "").lower()
     if text not in ("", "true", "false", "1", "0"):
-        raise BadRequest(name, "must be true or false")
+        raise BadInput(name, "must be true or false")
     return text in ("true", "1")
 
 
@@ -356,21 +344,21 @@ def _number(name: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise BadRequest(name, f"must be a whole number from {low} to {high}")
+        raise BadInput(name, f"must be a whole number from {low} to {high}")
     return value
 
 
 def _word(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value or len(value) > 200:
-        raise BadRequest(name, "must be text of 1-200 characters")
+        raise BadInput(name, "must be text of 1-200 characters")
     return value
 
 
 def _reason(body: Mapping[str, Any], where: str = "") -> str:
     value = body.get("reason")
     if not isinstance(value, str) or not value.strip() or len(value) > 500:
-        raise BadRequest(f"{where}reason", "must say why, in 1-500 characters")
+        raise BadInput(f"{where}reason", "must say why, in 1-500 characters")
     return value.strip()
 
 
@@ -380,7 +368,7 @@ def _address(name: str, value: Any) -> str:
             raise ValueError
         return str(ipaddress.ip_address(value))
     except ValueError:
-        raise BadRequest(name, "must be one IP address") from None
+        raise BadInput(name, "must be one IP address") from None
 
 
 def _prefix(name: str, value: Any) -> str:
@@ -389,7 +377,7 @@ def _prefix(name: str, value: Any) -> str:
             raise ValueError
         return str(ipaddress.ip_network(value))
     except ValueError:
-        raise BadRequest(name, "must be an address or a CIDR without host bits") from None
+        raise BadInput(name, "must be an address or a CIDR without host bits") from None
 
 
 def _wrap_token(token: str) -> str | None:
@@ -403,7 +391,7 @@ def _unwrap_token(text: str) -> str:
         token = base64.urlsafe_b64decode(text.encode()).decode()
         held = json.loads(token)
     except (binascii.Error, ValueError):
-        raise BadRequest("pageToken", "is none of ours") from None
+        raise BadInput("pageToken", "is none of ours") from None
     if not isinstance(held, dict):
-        raise BadRequest("pageToken", "is none of ours")
+        raise BadInput("pageToken", "is none of ours")
     return token

@@ -1,14 +1,19 @@
-"""Questions to people about blocks: one per alert and set of blocks, single use, expiring."""
+"""Questions to people about blocks: one per alert and set of blocks, single use, expiring.
+
+A question keeps the claims it is about. A yes claims them anew, whatever became of the blocks
+meanwhile; a no ends the blocks that still wait for this very question.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from remediation.clock import Clock
-from remediation.ledger import Approval, Ledger
+from remediation.ledger import Approval, Claim, Ledger
 from remediation.ledger.work import APPROVAL
-from remediation.model import BlockKey
+from remediation.model import utc
 from remediation.notify import Notifier
 from remediation.policy import Policy
 
@@ -22,24 +27,34 @@ class Approvals:
         self._notifier = notifier
         self._clock = clock
 
-    def ask(self, alert_id: str, keys: Sequence[BlockKey], asks: Sequence[str], salt: str) -> None:
-        """Record the question before the blocks wait for it, and tell a human. Asking the same
-        again (`salt` tells one occasion from another) changes nothing."""
+    def ask(self, alert_id: str, claims: Sequence[Claim], salt: str) -> str:
+        """Record the question before the blocks wait for it, and tell a human → its id.
+
+        Asking the same again while it is open changes nothing (`salt` tells one occasion from
+        another); once it is answered or expired it is another question.
+        """
         now = self._clock.now()
-        text = "|".join([alert_id, salt, *sorted(k.id for k in keys)])
+        text = "|".join([alert_id, salt, *sorted(c.key.id for c in claims)])
         approval = Approval(
-            id=hashlib.sha256(text.encode()).hexdigest()[:24],
-            alert_id=alert_id,
-            state="open",
-            keys=tuple(keys),
-            asks=tuple(dict.fromkeys(asks)),
-            created=now,
+            id=_id(text), alert_id=alert_id, state="open", claims=tuple(claims),
+            asks=tuple(dict.fromkeys(a for c in claims for a in c.asks)), created=now,
             expires=now + self._policy.guardrails.approval_lifetime,
         )
         self._ledger.work.hint(APPROVAL, approval.id, approval.expires)
-        self._ledger.control.ask(approval)
+        if not self._ledger.control.ask(approval):
+            before = self._ledger.control.approval(approval.id)
+            if before is not None and before.state == "open" and before.expires > now:
+                return approval.id
+            approval = replace(approval, id=_id(f"{text}|{utc(now)}"))
+            self._ledger.work.hint(APPROVAL, approval.id, approval.expires)
+            self._ledger.control.ask(approval)
         self._notifier.tell(
-            "approval", f"{len(keys)} blocks wait for approval: {'; '.join(approval.asks)}",
-            alert=alert_id, approval=approval.id,
-            addresses=sorted({k.address for k in keys}),
+            "approval", f"{len(claims)} blocks wait for approval: {'; '.join(approval.asks)}",
+            alerts=[alert_id], approval=approval.id,
+            addresses=sorted({c.key.address for c in claims}),
         )
+        return approval.id
+
+
+def _id(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 
 from remediation.cloud.clients import Clients
 from remediation.cloud.failures import translated
 from remediation.errors import Invalid, NotFound, RemediationError
+
+LONGEST_WAIT_SECONDS = 3600
 
 _log = logging.getLogger(__name__)
 
@@ -19,22 +22,23 @@ class CommitQueue:
         self._clients = clients
         self._name = name
 
-    def send(self, nsg_id: str) -> None:
-        """Ask for a commit of this NSG soon."""
+    def send(self, nsg_id: str, wait: float = 0.0) -> None:
+        """Ask for a commit of this NSG, not before so many seconds have passed."""
         message = json.dumps({"nsg": nsg_id})
         try:
             try:
-                self._send(message)
+                self._send(message, wait)
             except NotFound:
                 with translated("create queue"):
                     self._clients.queue(self._name).create_queue()
-                self._send(message)
+                self._send(message, wait)
         except RemediationError as error:
             _log.warning("no message for %s, the sweep will see to it: %s", nsg_id, error)
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str, wait: float) -> None:
         with translated("send to queue"):
-            self._clients.queue(self._name).send_message(message)
+            self._clients.queue(self._name).send_message(
+                message, visibility_timeout=min(LONGEST_WAIT_SECONDS, math.ceil(wait)))
 
 
 def nsg_of(message: str) -> str:

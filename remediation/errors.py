@@ -7,6 +7,7 @@
     │  ├─ Forbidden                the identity lacks a permission (403)
     │  ├─ NotFound                 the resource is not there (404)
     │  ├─ Invalid                  Azure refuses the request (400)
+    │  ├─ BadInput                 what a person asked for cannot be done as it stands
     │  ├─ Locked                   a management lock forbids it (409 ScopeLocked)
     │  └─ NoCapacity               an NSG's limits would be exceeded
     └─ TemporaryError              worth another try, after `retry_after` seconds if given
@@ -72,6 +73,15 @@ class NotFound(PermanentError):
 
 class Invalid(PermanentError):
     """Azure refuses the request as it stands."""
+
+
+class BadInput(PermanentError):
+    """What a person asked for: which field is wrong, and why."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
 
 
 class Locked(PermanentError):

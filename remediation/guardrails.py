@@ -76,12 +76,13 @@ class Protected:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A person's wish that an address stay unblocked for a while."""
+    """A person's wish, said at `since`, that an address stay unblocked for a while."""
 
     address: str
     until: datetime
     by: str
     reason: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,8 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """A network interface: its addresses, and the guards (NSGs) its traffic passes."""
+    """A network interface: its addresses, and the guards (NSGs) its traffic passes. `hidden`: the
+    application gateway before it, which hides clients' addresses from them, or ''."""
 
     id: str
     subnet_id: str
@@ -154,6 +155,7 @@ class Nic:
     public_addresses: tuple[str, ...] = ()
     nic_nsg: str = ""
     subnet_nsg: str = ""
+    hidden: str = ""
 
     @property
     def guards(self) -> tuple[str, ...]:
@@ -188,12 +190,14 @@ class BlockKey:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A machine's NIC that a block is proven for: its private addresses behind the guard."""
+    """A machine's NIC that a block is proven for: its private addresses behind the guard.
+    `hidden` names what stands before it and hides the client's address from the NSG, or is ''."""
 
     machine_id: str
     nic_id: str
     subnet_id: str
     addresses: tuple[str, ...]
+    hidden: str = ""
 
 
 @dataclass(frozen=True, slots=True)

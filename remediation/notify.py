@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from remediation.clock import Clock
 from remediation.ledger import Control
+from remediation.log import say
 
 _log = logging.getLogger("remediation.notice")
 
@@ -24,8 +25,8 @@ class Notifier:
         self._control = control
         self._clock = clock
 
-    def tell(self, kind: str, text: str, **facts: Any) -> None:
+    def tell(self, kind: str, text: str, *, alerts: Iterable[str] = (), **facts: Any) -> None:
         """`kind` is a short word to filter by, `text` one sentence a tired person understands."""
-        text = one_line(text)
-        _log.warning("notice %s: %s %s", kind, text, json.dumps(facts, default=str)[:1000])
-        self._control.tell(self._clock.now(), kind, text, **facts)
+        text, about = one_line(text), list(alerts)
+        say(_log, "notice", alerts=about, level=logging.WARNING, kind=kind, text=text, **facts)
+        self._control.tell(self._clock.now(), kind, text, alerts=about, **facts)

@@ -5,6 +5,7 @@ Every act is recorded with who asked and why before it takes effect.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,13 +18,13 @@ from remediation.cloud.defender import Defender
 from remediation.cloud.graph import Graph
 from remediation.cloud.network import Network
 from remediation.commit import Commit
-from remediation.errors import Conflict, Invalid, NotFound, RemediationError
+from remediation.errors import BadInput, Conflict, NotFound, RemediationError
 from remediation.guardrails import Hold, Protected
 from remediation.ledger import Block, Ledger
 from remediation.ledger.alerts import AlertState, plan_to_json
 from remediation.model import BlockState, Direction, Verdict, utc
 from remediation.notify import Notifier
-from remediation.nsg import Ownership, Rule, difference, rule_to_arm, wanted_rules
+from remediation.nsg import Ownership, Rule, difference, network, rule_to_arm, wanted_rules
 from remediation.policy import Policy
 from remediation.responder import Responder
 from remediation.settings import Settings
@@ -160,7 +161,7 @@ class Operator:
             raise NotFound(f"no live block {block_id}")
         now = self._clock.now()
         for held in {address} if address else {b.key.address for b in blocks}:
-            self._ledger.control.hold(Hold(held, now + hold, caller.name, reason))
+            self._ledger.control.hold(Hold(held, now + hold, caller.name, reason, now))
         revoked: list[str] = []
         for block in blocks:
             if self._revoke_one(block, caller, reason):
@@ -205,16 +206,17 @@ class Operator:
             if block is None:
                 raise NotFound(f"no live block {block_id}")
             if block.expires is None or block.first_proven is None or not block.wanted:
-                raise Invalid(f"block {block_id} is {block.state}: only a proven one can be extended")
+                raise BadInput("blockId", f"the block is {block.state}: only a proven one can be "
+                               "extended")
             longest = block.first_proven + self._policy.guardrails.max_extension
             until = block.expires + by
             if until > longest:
-                raise Invalid(f"hours: the block may live until {utc(longest)} at most")
+                raise BadInput("hours", f"the block may live until {utc(longest)} at most")
             self._commit.look_at(block.key.nsg_id, until)
+            self._responder.note(block.alerts, "extended", by=caller.name, reason=reason,
+                                 block=block.key.id, expires=utc(until))
             saved, _ = self._ledger.blocks.save([replace(block, expires=until)])
             if saved:
-                self._responder.note(block.alerts, "extended", by=caller.name, reason=reason,
-                       block=block.key.id, expires=utc(until))
                 return saved[0].to_json()
         raise Conflict(f"block {block_id} keeps changing")
 
@@ -233,7 +235,7 @@ class Operator:
             raise Conflict(f"question {approval_id} is {state} already")
         self._ledger.work.hint("approval", approval_id, now + timedelta(seconds=60))
         state = "approved" if approve else "rejected"
-        if not self._ledger.control.decide(approval, state, caller.name, reason):
+        if not self._ledger.control.decide(approval, state, caller.name, reason, now):
             raise Conflict(f"question {approval_id} was answered a moment ago")
         touched = self._responder.carry_out(approval_id, deadline)
         return {"id": approval_id, "state": state, "blocks": [k.id for k in touched]}
@@ -269,10 +271,22 @@ class Operator:
         old = {p.prefix: p for p in self._ledger.control.wishes()[0]}
         new = [old.get(prefix) if prefix in old and old[prefix].reason == reason else
                Protected(prefix, reason, caller.name, now) for prefix, reason in entries]
-        self._ledger.control.protect([p for p in new if p is not None])
         self._notifier.tell("protected", f"protected list changed by {caller.name}",
-                              entries=[p for p, _ in entries])
+                            entries=[p for p, _ in entries])
+        self._ledger.control.protect([p for p in new if p is not None])
+        self._look_at_blocks_of([p for p, _ in entries if p not in old])
         return self.protected()
+
+    def _look_at_blocks_of(self, prefixes: list[str]) -> None:
+        """Blocks in force on what is protected from now on are lifted by the next sweep."""
+        nets = [n for n in map(network, prefixes) if n is not None]
+        now = self._clock.now()
+        nsgs = {
+            b.key.nsg_id for b in self._ledger.blocks.find()
+            if b.wanted and any(ipaddress.ip_address(b.key.address) in n for n in nets)
+        } if nets else set()
+        for nsg_id in sorted(nsgs):
+            self._ledger.work.recheck(nsg_id, now)
 
     def protected(self) -> list[dict[str, Any]]:
         """The protected list."""
@@ -352,8 +366,11 @@ def alert_to_json(alert: Any) -> dict[str, Any]:
         "generated": utc(alert.generated) if alert.generated else None,
         "resource_ids": list(alert.resource_ids),
         "attackers": [
-            {"address": a.address, "port": a.port, "source": a.source} for a in alert.attackers
+            {"address": a.address, "port": a.port, "source": a.source, "protocol": a.protocol}
+            for a in alert.attackers
         ],
+        "compromised_entity": alert.compromised_entity,
+        "ext": dict(alert.ext),
         "own_addresses": list(alert.own_addresses),
         "warnings": list(alert.warnings),
     }

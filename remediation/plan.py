@@ -27,7 +27,7 @@ from remediation.model import (
     utc,
 )
 from remediation.nsg import Nsg, Ownership, Wanted, wanted_rules
-from remediation.policy import Policy, Row
+from remediation.policy import Caps, Policy, Row
 from remediation.proof import prove
 
 
@@ -110,7 +110,7 @@ def decide(
             gaps.append(Skipped("", "the alert names no machine"))
         blocks = _place(addresses, row, scene, policy, ownership, gaps)
         blocks = [_with_questions(b, alert, row, reasons, mode, scene, policy) for b in blocks]
-        blocks = _over_caps(blocks, addresses, scene, policy)
+        blocks = _over_caps(blocks, addresses, scene, row.caps)
     notices = _notices(alert, mode, gaps, blocks, verdict)
     return Plan(
         alert_id=alert.alert_id,
@@ -133,7 +133,7 @@ def _place(
         if not machine.nics:
             gaps.append(Skipped("", "the machine has no network interface", machine.id))
         for nic in machine.nics:
-            target = Target(machine.id, nic.id, nic.subnet_id, nic.private_addresses)
+            target = Target(machine.id, nic.id, nic.subnet_id, nic.private_addresses, nic.hidden)
             readable = [scene.nsgs[g] for g in nic.guards if g in scene.nsgs]
             if not readable:
                 gaps.append(Skipped("", _no_guard(nic), nic.id))
@@ -185,10 +185,10 @@ def _with_questions(
     asks: list[str] = []
     if mode is Mode.APPROVE:
         asks += reasons if row.mode is not Mode.APPROVE else ["the policy asks for this alert type"]
-    asks += questions(
-        block.key.address, policy.guardrails, scene.around, scene.nsgs.get(block.key.nsg_id),
-        scene.now,
-    )
+    for nsg in _on_the_path(block, scene):
+        asks += questions(
+            block.key.address, policy.guardrails, scene.around, scene.nsgs.get(nsg), scene.now
+        )
     age = scene.now - alert.generated if alert.generated else None
     if age is not None and age > policy.guardrails.alert_max_age:
         asks.append(f"the alert was generated on {utc(alert.generated or scene.now)}, long ago")
@@ -197,13 +197,20 @@ def _with_questions(
     return replace(block, ask=tuple(dict.fromkeys(asks)))
 
 
+def _on_the_path(block: PlannedBlock, scene: Scene) -> list[str]:
+    """The block's guard, and the others before the same NICs: a partner may be declared in any."""
+    nics = {t.nic_id for t in block.targets}
+    others = (g for m in scene.machines for n in m.nics if n.id in nics for g in n.guards)
+    return list(dict.fromkeys((block.key.nsg_id, *others)))
+
+
 def _over_caps(
-    blocks: list[PlannedBlock], addresses: tuple[str, ...], scene: Scene, policy: Policy
+    blocks: list[PlannedBlock], addresses: tuple[str, ...], scene: Scene, caps: Caps
 ) -> list[PlannedBlock]:
     """Blocks beyond the caps ask first; blocks that exist already do not count."""
     if scene.override:
         return blocks
-    within = set(addresses[: policy.caps.addresses_per_alert])
+    within = set(addresses[: caps.addresses_per_alert])
     counted = {nsg: set(live) for nsg, live in scene.live.items()}
     room = scene.hour_room
     result = []
@@ -213,12 +220,12 @@ def _over_caps(
         asks = list(block.ask)
         known = key.address in scene.live.get(key.nsg_id, frozenset())
         if key.address not in within:
-            asks.append(f"more than {policy.caps.addresses_per_alert} addresses in one alert")
-        if not known and len(here | {key.address}) > policy.caps.addresses_per_nsg:
-            asks.append(f"more than {policy.caps.addresses_per_nsg} addresses on one NSG")
+            asks.append(f"more than {caps.addresses_per_alert} addresses in one alert")
+        if not known and len(here | {key.address}) > caps.addresses_per_nsg:
+            asks.append(f"more than {caps.addresses_per_nsg} addresses on one NSG")
         if not known and not asks:
             if room <= 0:
-                asks.append(f"more than {policy.caps.blocks_per_hour} new blocks in an hour")
+                asks.append(f"more than {caps.blocks_per_hour} new blocks in an hour")
             room -= 1
         if not asks:
             here.add(key.address)

@@ -37,15 +37,16 @@ class Row:
     mode: Mode
     lifetime: timedelta
     block: tuple[Direction, ...]
+    caps: Caps
 
 
 @dataclass(frozen=True, slots=True)
 class Caps:
     """Numbers beyond which a person is asked."""
 
-    addresses_per_alert: int
-    addresses_per_nsg: int
-    blocks_per_hour: int
+    addresses_per_alert: int = 10
+    addresses_per_nsg: int = 500
+    blocks_per_hour: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,11 @@ class Policy:
             if name in self.rows:
                 return self.rows[name]
         return self.directions[alert.direction]
+
+    def caps_for(self, alert_type: str) -> Caps:
+        """The caps of an alert type that has a row, else everyone's."""
+        row = self.rows.get(bare_type(alert_type))
+        return row.caps if row else self.caps
 
 
 def load_policy(path: Path = DEFAULT_POLICY) -> Policy:
@@ -168,6 +174,12 @@ def _word(value: Any) -> str:
     return value
 
 
+CAPS: dict[str, Any] = {
+    "addresses_per_alert": (_number(1, 1000), Caps().addresses_per_alert),
+    "addresses_per_nsg": (_number(1, 4000), Caps().addresses_per_nsg),
+    "blocks_per_hour": (_number(1, 100_000), Caps().blocks_per_hour),
+}
+
 _mode = _one_of(Mode, [m.value for m in Mode])
 _directions = _list(_one_of(Direction, [d.value for d in Direction]))
 
@@ -184,17 +196,14 @@ class _Reader:
         known = {"defaults", "direction", "alert", "caps", "rules", "guardrails"}
         for extra in sorted(set(self.data) - known):
             self._wrong(extra, f"is no table of the policy (there are {', '.join(sorted(known))})")
-        base = self._row("defaults", self._table("defaults"), None)
+        caps = self._fields("caps", Caps, CAPS)
+        base = self._row("defaults", self._table("defaults"), Row(
+            Mode.NOTIFY, timedelta(hours=24), (), caps))
         rows = {
             str(kind).casefold(): self._row(f"alert type {kind}", table, base, whole=True)
             for kind, table in self._tables("alert").items()
         }
         directions = self._directions(base)
-        caps = self._fields("caps", Caps, {
-            "addresses_per_alert": (_number(1, 1000), 10),
-            "addresses_per_nsg": (_number(1, 4000), 500),
-            "blocks_per_hour": (_number(1, 100_000), 100),
-        })
         rules = self._values("rules", {
             "guard": (_one_of(str, ["subnet", "nic"]), "subnet"),
             "priority_first": (_number(LOWEST_PRIORITY, HIGHEST_PRIORITY), 150),
@@ -236,16 +245,17 @@ class _Reader:
                                    "or what they mean is not known")
         return rows
 
-    def _row(self, where: str, table: Any, base: Row | None, *, whole: bool = False) -> Row:
-        base = base or Row(Mode.NOTIFY, timedelta(hours=24), ())
+    def _row(self, where: str, table: Any, base: Row, *, whole: bool = False) -> Row:
         if not isinstance(table, Mapping):
             self._wrong(where, "must be a table")
             return base
         values = self._read(where, table, {
             "mode": (_mode, base.mode), "lifetime": (duration, base.lifetime),
             "block": (_directions, base.block),
+            **{name: (read, getattr(base.caps, name)) for name, (read, _) in CAPS.items()},
         })
-        row = Row(**values)
+        caps = Caps(**{name: values.pop(name) for name in CAPS})
+        row = Row(**values, caps=caps)
         if whole and row.mode.reach >= Mode.SIMULATE.reach and not row.block:
             self._wrong(where, f"block must name a direction, since mode is {row.mode}")
         if len(set(row.block)) != len(row.block):

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from remediation.model import BlockKey, Target
+from remediation.model import BlockKey, Direction, Target
 from remediation.nsg import (
     ANY_PORT,
     REMOTE_NEVER,
@@ -40,6 +40,7 @@ class Outcome(StrEnum):
     SHADOWED = "shadowed"
     MISSING = "missing"
     DETACHED = "detached"
+    UNPROVEN = "unproven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,13 @@ def prove(nsg: Nsg, key: BlockKey, targets: Sequence[Target], ownership: Ownersh
             leak.name,
             f"rule {leak.name} (priority {leak.priority}, Allow) comes before {ours.name} "
             f"(priority {ours.priority}, Deny) and may match",
+        )
+    hidden = next((t.hidden for t in targets if t.hidden), "")
+    if hidden and key.direction is Direction.INBOUND:
+        return Proof(
+            Outcome.UNPROVEN, ours.name,
+            f"unproven: {hidden} hides the client's address from the NSG; what comes through it is "
+            "not stopped here",
         )
     return Proof(Outcome.EFFECTIVE, ours.name)
 

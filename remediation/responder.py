@@ -28,7 +28,7 @@ from remediation.errors import (
     TemporaryError,
 )
 from remediation.gather import GatherBy
-from remediation.ledger import AlertRecord, Block, Claim, Ledger
+from remediation.ledger import AlertRecord, Approval, Block, Claim, Ledger
 from remediation.ledger.alerts import AlertState
 from remediation.ledger.store import LedgerDown
 from remediation.log import say
@@ -40,6 +40,7 @@ from remediation.survey import Decision, Survey
 _log = logging.getLogger(__name__)
 
 MOST_IN_EVENT = 100
+MOST_DOUBLINGS = 5
 CLAIMS_TOGETHER = 50
 """In a storm the claims of so many alerts on one NSG are recorded together."""
 
@@ -126,8 +127,8 @@ class Responder:
 
     def quarantine(self, raw: Any, reason: str) -> Seen:
         """Keep what cannot be read, and tell a human."""
-        self._ledger.alerts.quarantine(raw, reason, self._clock.now())
-        self._notifier.tell("quarantine", f"an alert cannot be read: {reason}")
+        if self._ledger.alerts.quarantine(raw, reason, self._clock.now()):
+            self._notifier.tell("quarantine", f"an alert cannot be read: {reason}")
         return Seen("", "quarantined", reason)
 
     def resume(self, record: AlertRecord, alert: Alert, deadline: Deadline) -> Seen:
@@ -141,7 +142,7 @@ class Responder:
             return Seen(alert.alert_id, "pending", str(error))
         except PermanentError as error:
             self._notifier.tell("alert-failed", f"alert {alert.alert_id}: {error}",
-                                alert=alert.alert_id)
+                                alerts=[alert.alert_id])
             self.finish(record, error=str(error)[:500])
             return Seen(alert.alert_id, "failed", str(error))
 
@@ -174,10 +175,9 @@ class Responder:
         return Seen(alert.alert_id, plan.mode.value, f"{len(keys)} blocks claimed")
 
     def hint_again(self, record: AlertRecord) -> None:
-        """Have the sweep look at the alert again."""
-        self._ledger.work.alert(
-            record.alert_id, record.accusation, self._clock.now() + self._resume_after
-        )
+        """Have the sweep look at the alert again, later with every attempt."""
+        wait = self._resume_after * 2 ** min(record.attempts, MOST_DOUBLINGS)
+        self._ledger.work.alert(record.alert_id, record.accusation, self._clock.now() + wait)
 
     def _tell(self, alert: Alert, plan: Plan) -> None:
         say(_log, "decided", alerts=[alert.alert_id], mode=plan.mode.value,
@@ -187,7 +187,7 @@ class Responder:
             skipped=[[s.address or s.resource_id, s.reason] for s in plan.skipped[:50]])
         for notice in plan.notices:
             self._notifier.tell("alert", f"{alert.display_name or alert.alert_type}: {notice}",
-                                alert=alert.alert_id, severity=alert.severity)
+                                alerts=[alert.alert_id], severity=alert.severity)
 
     def claim(self, decision: Decision, *, explicit: bool, by: str) -> list[BlockKey]:
         """Ask what is to be asked, then record the claims, one NSG after the other → what is
@@ -195,19 +195,19 @@ class Responder:
         plan, alert = decision.plan, decision.alert
         if not plan.acts:
             return []
-        asking = [b for b in plan.blocks if b.ask]
-        if asking:
-            self._approvals.ask(
-                plan.alert_id, [b.key for b in asking], [a for b in asking for a in b.ask],
-                salt=plan.verdict.value,
-            )
+        claims = [
+            Claim(b.key, plan.alert_id, alert.alert_type, b.lifetime, b.decisive, b.targets, b.ask,
+                  explicit, by)
+            for b in plan.blocks
+        ]
+        asking = [c for c in claims if c.asks]
+        question = self._approvals.ask(
+            plan.alert_id, asking, salt=plan.verdict.value) if asking else ""
         pending: list[BlockKey] = []
         by_nsg: dict[str, list[Claim]] = {}
-        for block in plan.blocks:
-            by_nsg.setdefault(block.key.nsg_id, []).append(Claim(
-                block.key, plan.alert_id, alert.alert_type, block.lifetime, block.decisive,
-                block.targets, block.ask, explicit, by,
-            ))
+        for claim in claims:
+            by_nsg.setdefault(claim.key.nsg_id, []).append(
+                replace(claim, question=question) if claim.asks else claim)
         for nsg_id, claims in by_nsg.items():
             changed = self._claims(nsg_id, claims)
             pending += [b.key for b in changed if b.state is BlockState.PENDING]
@@ -224,11 +224,13 @@ class Responder:
         results = iter(self._ledger.blocks.claim(nsg_id, [c for one in several for c in one], now))
         return [[b for _ in one if (b := next(results)) is not None] for one in several]
 
-    def commit_nsg(self, nsg_id: str, deadline: Deadline) -> Committed:
-        """Commit now; what is left over goes to the commit queue."""
-        result = self._commit.run(nsg_id, deadline)
+    def commit_nsg(
+        self, nsg_id: str, deadline: Deadline, *, forced: bool = False
+    ) -> Committed:
+        """Commit now; what is left over goes to the commit queue, to be taken up when Azure said."""
+        result = self._commit.run(nsg_id, deadline, forced=forced)
         if result.left:
-            self._queue.send(nsg_id)
+            self._queue.send(nsg_id, result.wait)
         if result.moved_to:
             self._queue.send(result.moved_to)
         return result
@@ -238,32 +240,62 @@ class Responder:
         approval = self._ledger.control.approval(approval_id)
         if approval is None:
             raise NotFound(f"no question {approval_id}")
-        now = self._clock.now()
-        touched: list[BlockKey] = []
-        for key in approval.keys:
-            block = self._ledger.blocks.get(key)
-            if block is None or block.state is not BlockState.WAITING:
-                continue
-            self._commit.look_at(key.nsg_id, now + self._resume_after / 2)
-            if approval.state == "approved":
-                after = replace(block, state=BlockState.PENDING, approved_by=approval.decided_by,
-                                asks=(), claimed=now)
-            else:
-                after = replace(block, state=BlockState.REVOKED, ended=now,
-                                revoked_by=approval.decided_by or approval.state,
-                                revoke_reason=approval.reason or approval.state)
-            self.note(after.alerts, approval.state, by=approval.decided_by, reason=approval.reason,
-                      block=key.id, nsg=key.nsg_id, direction=key.direction.value,
-                      address=key.address)
-            saved, _ = self._ledger.blocks.save([after])
-            for one in saved:
-                touched.append(key)
-                if one.ended is not None:
-                    self._ledger.blocks.end(one)
+        if approval.carried_out:
+            return []
+        if approval.state == "approved":
+            touched = self._claim_approved(approval)
+        else:
+            touched = [c.key for c in approval.claims if self._end_unanswered(approval, c.key)]
+        self._ledger.control.carried_out(approval)
         if approval.state == "approved":
             for nsg_id in dict.fromkeys(k.nsg_id for k in touched):
                 self.commit_nsg(nsg_id, deadline)
         return touched
+
+    def _claim_approved(self, approval: Approval) -> list[BlockKey]:
+        """The question's claims, made anew by the person who approved them; not those that a
+        person revoked after the answer, nor those that an interrupted attempt has made."""
+        holds = self._ledger.control.wishes()[1]
+        by_nsg: dict[str, list[Claim]] = {}
+        for claim in approval.claims:
+            hold = holds.get(claim.key.address)
+            revoked = hold is not None and approval.decided is not None and (
+                hold.since > approval.decided)
+            if revoked or self._made(approval, claim.key):
+                continue
+            self._note_answer(approval, claim.key)
+            by_nsg.setdefault(claim.key.nsg_id, []).append(
+                replace(claim, asks=(), explicit=True, approved_by=approval.decided_by,
+                        question=approval.id))
+        for nsg_id, claims in by_nsg.items():
+            self._claims(nsg_id, claims)
+        return [c.key for claims in by_nsg.values() for c in claims]
+
+    def _made(self, approval: Approval, key: BlockKey) -> bool:
+        """The block remembers the question by which it was claimed."""
+        block = self._ledger.blocks.get(key)
+        return block is not None and block.state is not BlockState.WAITING and (
+            block.question == approval.id)
+
+    def _end_unanswered(self, approval: Approval, key: BlockKey) -> bool:
+        """A no, or no answer: the block ends if it still waits for this question and no other."""
+        block = self._ledger.blocks.get(key)
+        if block is None or block.state is not BlockState.WAITING or block.question != approval.id:
+            return False
+        self._note_answer(approval, key)
+        saved, _ = self._ledger.blocks.save([replace(
+            block, state=BlockState.REVOKED, ended=self._clock.now(),
+            revoked_by=approval.decided_by or approval.state,
+            revoke_reason=approval.reason or approval.state,
+        )])
+        for one in saved:
+            self._ledger.blocks.end(one)
+        return bool(saved)
+
+    def _note_answer(self, approval: Approval, key: BlockKey) -> None:
+        self.note([approval.alert_id], approval.state, by=approval.decided_by,
+                  reason=approval.reason, block=key.id, nsg=key.nsg_id,
+                  direction=key.direction.value, address=key.address)
 
     def note(self, alerts: Iterable[str], action: str, **facts: Any) -> None:
         """An action in the timeline of each of these alerts."""

@@ -102,6 +102,11 @@ class _Reader:
         return self.read(name, default, parse, f"a number from {low:g} to {high:g}")
 
 
+def policy_path(env: Mapping[str, str]) -> Path:
+    """Where the policy is."""
+    return Path(env.get("RESPONDER_POLICY", "").strip() or DEFAULT_POLICY)
+
+
 def load_settings(env: Mapping[str, str]) -> Settings:
     """Read the environment. Raises BadSettings with every mistake in it."""
     r = _Reader(env)
@@ -120,7 +125,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         deployment=deployment,
         mode=r.read("RESPONDER_MODE", Mode.ENFORCE, lambda t: Mode(t.lower()),
                     f"one of {', '.join(Mode)}"),
-        policy_file=Path(r.text("RESPONDER_POLICY", str(DEFAULT_POLICY))),
+        policy_file=policy_path(env),
         arm_endpoint=_arm_endpoint(r),
         subscriptions=subscriptions,
         home_subscription=(subscriptions or (r.text("WEBSITE_OWNER_NAME").partition("+")[0],))[0],

@@ -18,7 +18,7 @@ from remediation.errors import NotFound, PermanentError
 from remediation.gather import GatherBy
 from remediation.ledger import Ledger
 from remediation.log import say
-from remediation.model import Alert, Mode, Plan, Verdict
+from remediation.model import Alert, Mode, Nic, Plan, Verdict
 from remediation.nsg import Nsg, Ownership
 from remediation.plan import Scene, decide
 from remediation.policy import Policy
@@ -68,7 +68,7 @@ class Survey:
         self._ownership = ownership
         self._settings = settings
         self._clock = clock
-        self._allowance: GatherBy[str, int, int] = GatherBy(self._reserve, 100)
+        self._allowance: GatherBy[tuple[str, int], int, int] = GatherBy(self._reserve, 100)
         self._guards: Kept[str, _Guard] = Kept(clock, GUARD_SECONDS)
 
     def look(
@@ -87,6 +87,8 @@ class Survey:
         if row.mode is not Mode.NOTIFY and actual.attackers and not actual.closed:
             scene = self._survey(actual, scene, deadline, fresh=not reserve)
         plan = self._decide(actual, held.verdict, scene)
+        if held.trouble:  # a missing permission must not look like a forged alert
+            plan = replace(plan, notices=(held.trouble, *plan.notices))
         if reserve:
             plan = self._within_the_hour(actual, held.verdict, scene, plan)
         return Decision(actual, held, plan, scene.nsgs, verified)
@@ -116,16 +118,18 @@ class Survey:
     def _guards_of(
         self, traced: Traced, deadline: Deadline, *, fresh: bool
     ) -> tuple[dict[str, _Guard], bool]:
-        """The guards that can be read, and whether one of them is gone."""
+        """The guards that can be read, and whether one of them is gone or guards another."""
         found: dict[str, _Guard] = {}
         gone = False
         for guard in sorted({g for m in traced.machines for n in m.nics for g in n.guards}):
             if fresh:
                 self._guards.forget(guard)
             try:
-                found[guard] = self._guards.get(
+                seen = found[guard] = self._guards.get(
                     guard, lambda g=guard: self._read_guard(g, deadline)  # type: ignore[misc]  # bound now
                 )
+                gone = gone or not all(_guards(seen.nsg, n) for m in traced.machines for n in m.nics
+                                       if guard in n.guards)
             except PermanentError as error:
                 gone = gone or isinstance(error, NotFound)
                 say(_log, "guard-unreadable", level=logging.WARNING, nsg=guard, error=str(error))
@@ -144,18 +148,23 @@ class Survey:
                and b.key.address not in scene.live.get(b.key.nsg_id, frozenset())]
         if not new or plan.mode is not Mode.ENFORCE:
             return plan
-        granted = self._allowance(alert.alert_type, len(new))
+        most = self._policy.row_for(alert).caps.blocks_per_hour
+        granted = self._allowance((alert.alert_type, most), len(new))
         if granted >= len(new):
             return plan
-        return self._decide(alert, verdict, replace(scene, hour_room=granted))
+        fewer = self._decide(alert, verdict, replace(scene, hour_room=granted))
+        return replace(fewer, notices=tuple(dict.fromkeys((*plan.notices, *fewer.notices))))
 
-    def _reserve(self, alert_type: str, wants: Sequence[int]) -> list[int]:
+    def _reserve(self, kind: tuple[str, int], wants: Sequence[int]) -> list[int]:
         """One write of the hour's counter for all alerts at hand; who came first is served first."""
-        left = self._ledger.control.reserve(
-            alert_type, self._clock.now(), sum(wants), self._policy.caps.blocks_per_hour
-        )
+        alert_type, most = kind
+        left = self._ledger.control.reserve(alert_type, self._clock.now(), sum(wants), most)
         shares = []
         for want in wants:
             shares.append(min(want, left))
             left -= shares[-1]
         return shares
+
+
+def _guards(nsg: Nsg, nic: Nic) -> bool:
+    return nic.subnet_id in nsg.subnets or nic.id in nsg.nics

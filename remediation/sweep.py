@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from remediation.alerts import normalise
@@ -21,7 +21,7 @@ from remediation.commit import Commit, needs_commit
 from remediation.errors import Conflict, MalformedAlert, RemediationError
 from remediation.ledger import Hint, Ledger
 from remediation.ledger.alerts import AlertState
-from remediation.ledger.work import ALERT, APPROVAL, NSG
+from remediation.ledger.work import ALERT, APPROVAL, NSG, RECHECK
 from remediation.log import say
 from remediation.model import utc
 from remediation.notify import Notifier
@@ -34,6 +34,8 @@ from remediation.surroundings import SurroundingsReader
 _log = logging.getLogger(__name__)
 
 ATTEMPTS = 10
+GIVE_UP = timedelta(days=3)
+"""An alert that cannot be worked on is tried, ever less often, for so long at least."""
 BATCH = 500
 THREADS = 8
 OVERDUE = 2.5
@@ -75,7 +77,7 @@ class Sweep:
         self._ownership = ownership
         self._settings = settings
         self._clock = clock
-        self._swept_at: datetime | None = None
+        self._swept_at = clock.now()
 
     def budget(self) -> Deadline:
         """The time one timer-driven sweep may take: until shortly before the next."""
@@ -85,13 +87,16 @@ class Sweep:
         """The second driver: any trigger runs a short sweep if the timer seems to have stopped."""
         now = self._clock.now()
         late = timedelta(seconds=self._settings.sweep_seconds * OVERDUE)
-        if self._swept_at is not None and now - self._swept_at < late:
+        if now - self._swept_at < late or deadline.over:
             return
-        last = self._ledger.control.last_job("sweep")
-        self._swept_at = last or now
-        if last is not None and now - last >= late:
-            say(_log, "sweep-overdue", level=logging.WARNING, last=utc(last))
-            self.run(deadline)
+        try:
+            last = self._ledger.control.last_job("sweep") or self._swept_at
+            self._swept_at = max(last, self._swept_at)
+            if now - last >= late:
+                say(_log, "sweep-overdue", level=logging.WARNING, last=utc(last))
+                self.run(deadline)
+        except RemediationError as error:  # the trigger's own work is done, and its answer stands
+            say(_log, "sweep-overdue", level=logging.WARNING, error=str(error))
 
     def run(self, deadline: Deadline) -> Swept:
         """Follow every hint that is due, then the jobs that are. Never raises for one bad hint."""
@@ -104,6 +109,7 @@ class Sweep:
             if not hints:
                 break
             result.followed += len(hints)
+            hints.sort(key=lambda h: (h.kind == ALERT, h.at))  # lifts wait for no alert
             with ThreadPoolExecutor(THREADS, "sweep") as pool:
                 list(pool.map(lambda h: self._follow(h, deadline, result), hints))
             if len(hints) < BATCH:
@@ -114,13 +120,17 @@ class Sweep:
         return result
 
     def _follow(self, hint: Hint, deadline: Deadline, result: Swept) -> None:
-        """Follow one hint; take it away only when what it points to is done or has a new one."""
+        """Follow one hint; take it away only when what it points to is done or has a new one. None
+        may use up the whole sweep."""
         if deadline.over:
             result.left += 1
             return
+        deadline = deadline.within(self._settings.budget_seconds)
         try:
             if hint.kind == NSG:
                 self._follow_nsg(hint.id, deadline, result)
+            elif hint.kind == RECHECK:
+                result.committed += self._responder.commit_nsg(hint.id, deadline, forced=True).held
             elif hint.kind == ALERT:
                 self._follow_alert(hint, deadline, result)
             elif hint.kind == APPROVAL:
@@ -155,9 +165,14 @@ class Sweep:
         record = self._ledger.alerts.get(alert_id, str(hint.values.get("accusation", "")))
         if record is None or record.state is AlertState.DONE:
             return
-        if record.attempts >= ATTEMPTS:
-            self._notifier.tell("alert-failed", f"alert {alert_id}: given up after {ATTEMPTS} "
-                               "attempts; replay it when the cause is mended", alert=alert_id)
+        if self._ledger.control.paused():
+            self._responder.hint_again(record)
+            return
+        now = self._clock.now()
+        if record.attempts >= ATTEMPTS and now - (record.time("received") or now) > GIVE_UP:
+            self._notifier.tell(
+                "alert-failed", f"alert {alert_id}: given up after {record.attempts} attempts; replay "
+                "it when the cause is mended", alerts=[alert_id])
             self._responder.finish(record, error="given up")
             return
         alert = normalise(self._ledger.alerts.raw(record))
@@ -177,10 +192,13 @@ class Sweep:
         if approval.state == "open":
             if approval.expires > self._clock.now():
                 return
-            if not self._ledger.control.decide(approval, "expired", "nobody", "not answered in time"):
+            answer = "not answered in time"
+            if not self._ledger.control.decide(
+                approval, "expired", "nobody", answer, self._clock.now()
+            ):
                 return
             self._notifier.tell("approval", f"question {approval_id} expired unanswered",
-                               alert=approval.alert_id)
+                               alerts=[approval.alert_id])
             approval = self._ledger.control.approval(approval_id) or approval
         self._responder.carry_out(approval_id, deadline)
 
@@ -216,18 +234,19 @@ class Sweep:
             except MalformedAlert as error:
                 self._responder.quarantine(dict(raw), str(error))
                 continue
-            if self._ledger.alerts.known(alert.alert_id):
+            if self._ledger.alerts.get(alert.alert_id, alert.accusation()) is not None:
                 continue
             result.missed += 1
             say(_log, "missed", alerts=[alert.alert_id], level=logging.WARNING)
             self._responder.receive(dict(raw), deadline, via="reconcile")
 
     def _scan_orphans(self, deadline: Deadline) -> None:
-        """NSGs with rules that bear our name: a commit adopts what the ledger does not know."""
+        """NSGs with rules that bear our name though no block lives there: a commit adopts what the
+        ledger does not know. Those with blocks are looked at for drift anyway."""
         for row in self._graph.rows("owned_rules", deadline, prefix=self._ownership.prefix):
             nsg_id = str(row.get("id", "")).lower()
-            if nsg_id and self._ledger.leases.checked(nsg_id) is None and not deadline.over:
-                self._responder.commit_nsg(nsg_id, deadline)
+            if nsg_id and not self._ledger.blocks.live(nsg_id):
+                self._ledger.work.recheck(nsg_id, self._clock.now())
 
     def _clean_up(self) -> None:
         before = self._clock.now() - timedelta(days=self._settings.retention_days)

@@ -1,8 +1,9 @@
 """An Event Grid topic: takes CloudEvents, shakes hands with a webhook, delivers, retries, buries.
 
 Rules (the project's facts on Event Grid): at least once, no order; 30 s to answer; retries after
-10 s, 30 s, 1 min, 5 min, 10 min, 30 min, 1 h…; repeated failures delay new events too; dead letters
-hold why. `scale` shrinks all waiting for demos and tests.
+10 s, 30 s, 1 min, 5 min, 10 min, 30 min, 1 h…; 400 and 413 are not tried again; dead letters hold
+why. That repeated failures delay new events too is not simulated. `scale` shrinks all waiting for
+demos and tests.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sandbox.log import Log
 
 RETRIES = (10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200, 43_200)
 ANSWER_SECONDS = 30.0
+HOPELESS = (400, 413)
 MAX_BYTES = 1024 * 1024
 
 
@@ -35,6 +37,7 @@ class Delivery:
     published: str
     attempts: int = 0
     last: str = ""
+    status: int = 0
     last_at: str = ""
     done: float = 0.0
 
@@ -130,8 +133,9 @@ class EventGrid:
             if delivery.last == "Delivered":
                 delivery.done = time.time()
                 return
-            if delivery.attempts > len(RETRIES) or delivery.attempts >= topic.max_attempts:
-                await self._bury(delivery)
+            spent = delivery.attempts > len(RETRIES) or delivery.attempts >= topic.max_attempts
+            if spent or delivery.status in HOPELESS:
+                await self._bury(delivery, "MaxDeliveryAttemptsExceeded" if spent else "Undeliverable")
                 return
             await asyncio.sleep(RETRIES[delivery.attempts - 1] * topic.scale)
 
@@ -156,15 +160,16 @@ class EventGrid:
             outcome = "TimedOut"
         except httpx.HTTPError:
             outcome = "SocketError"
+        delivery.status = status
         self._log.add("eventgrid", "POST", str(delivery.event.get("id", "")), status, "publisher",
                       (time.perf_counter() - started) * 1000, outcome=outcome,
                       attempt=delivery.attempts)
         return outcome
 
-    async def _bury(self, delivery: Delivery) -> None:
+    async def _bury(self, delivery: Delivery, reason: str) -> None:
         """A blob where a storage account is given; and always what `deadletters` shows."""
         letter = {
-            **delivery.event, "deadletterreason": "MaxDeliveryAttemptsExceeded",
+            **delivery.event, "deadletterreason": reason,
             "deliveryattempts": delivery.attempts, "lastdeliveryoutcome": delivery.last,
             "publishtime": delivery.published, "lastdeliveryattempttime": delivery.last_at,
         }

@@ -301,7 +301,7 @@ class World:
         properties = data.get("properties", {}) if isinstance(data, dict) else {}
         name = event_id or str(properties.get("systemAlertId") or uuid.uuid4())
         event = {
-            "specversion": "1.0", "id": name, "type": "Defender.Alert",
+            "specversion": "1.0", "id": name, "type": "Defender.SecurityAlert",
             "source": "/defender/workflow-automation", "data": data,
         }
         self.http.post(f"{self.addresses['eventGrid']}/api/events", json=event).raise_for_status()

@@ -33,7 +33,8 @@ class ActivityLog:
     def last_change(
         self, nsg_id: str, rule: str, now: datetime, deadline: Deadline
     ) -> Change | None:
-        """The newest write or delete of the rule, or of its NSG as a whole, in the last day."""
+        """The newest write or delete of the rule, or of its NSG as a whole, in the last day, that
+        was not our own."""
         parts = ResourceId.parse(nsg_id)
         if parts is None:
             return None
@@ -45,7 +46,9 @@ class ActivityLog:
             **{"$filter": f"eventTimestamp ge '{utc(now - BACK)}' and resourceGroupName eq "
                           f"'{parts.group}'"},
         )
-        changes = [self._change(r) for r in rows if self._about(r, nsg_id, rule)]
+        ours = self._clients.principal()
+        changes = [self._change(r) for r in rows
+                   if self._about(r, nsg_id, rule) and not _callers(r) & ours]
         return max(changes, key=lambda c: c.at, default=None)
 
     @staticmethod
@@ -66,6 +69,12 @@ class ActivityLog:
         return Change(
             _value(row.get("operationName")), caller, person, str(row.get("eventTimestamp", ""))
         )
+
+
+def _callers(row: dict[str, Any]) -> set[str]:
+    claims = row.get("claims") or {}
+    oid = "http://schemas.microsoft.com/identity/claims/objectidentifier"
+    return {str(v).lower() for v in (row.get("caller"), claims.get("appid"), claims.get(oid)) if v}
 
 
 def _value(field: Any) -> str:

@@ -6,6 +6,8 @@ azure-mgmt-network's pipeline also for the few resources that it has no operatio
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import threading
 from collections.abc import Mapping
@@ -28,7 +30,9 @@ _log = logging.getLogger(__name__)
 
 USER_AGENT = "defender-responder/1.0"
 CONNECTIONS = 64
-CONNECT_SECONDS, READ_SECONDS = 5, 10
+CONNECT_SECONDS, READ_SECONDS = 3.0, 10.0
+LEAST_SECONDS = 0.5
+"""One request may take so long; what takes longer in Azure is an operation that is polled."""
 
 
 def _transport() -> RequestsTransport:
@@ -44,6 +48,12 @@ def _transport() -> RequestsTransport:
     return RequestsTransport(
         session=session, connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS
     )
+
+
+def timeouts(deadline: Deadline) -> dict[str, Any]:
+    """How long one request may take so that the budget holds; for any call of an SDK."""
+    left = max(LEAST_SECONDS, deadline.left())
+    return {"connection_timeout": min(CONNECT_SECONDS, left), "read_timeout": min(READ_SECONDS, left)}
 
 
 class Clients:
@@ -71,6 +81,23 @@ class Clients:
         if self._settings.managed_identity:
             return ManagedIdentityCredential(client_id=client_id)
         return DefaultAzureCredential(exclude_interactive_browser_credential=True)
+
+    def principal(self) -> frozenset[str]:
+        """Who we are to Azure, lower-cased: the token's object id and application id. None of it is
+        trusted; it only tells our own writes in the activity log from other people's."""
+
+        def read() -> frozenset[str]:
+            with translated("get a token"):
+                token = self.credential().get_token(self._settings.token_scope).token
+            try:
+                part = token.split(".")[1]
+                claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+            except (IndexError, ValueError):
+                return frozenset()
+            names = (claims.get(name) for name in ("oid", "appid", "azp"))
+            return frozenset(str(n).lower() for n in names if n)
+
+        return self._once("principal", read)  # type: ignore[no-any-return]  # kept as Any
 
     def _arm_options(self) -> dict[str, Any]:
         from azure.core.pipeline.policies import RetryPolicy
@@ -110,7 +137,7 @@ class Clients:
             from azure.data.tables import TableServiceClient
 
             options: dict[str, Any] = {
-                "retry_total": 2, "retry_backoff_factor": 0.2, "transport": _transport(),
+                "retry_total": 0, "transport": _transport(),
             }
             s = self._settings
             if s.storage_connection:
@@ -128,14 +155,13 @@ class Clients:
             from azure.storage.queue import QueueClient, TextBase64EncodePolicy
 
             s = self._settings
-            policy = TextBase64EncodePolicy()
+            options: dict[str, Any] = {
+                "message_encode_policy": TextBase64EncodePolicy(), "retry_total": 0,
+                "transport": _transport(),
+            }
             if s.storage_connection:
-                return QueueClient.from_connection_string(
-                    s.storage_connection, name, message_encode_policy=policy
-                )
-            return QueueClient(
-                s.queue_endpoint, name, credential=self.credential(), message_encode_policy=policy
-            )
+                return QueueClient.from_connection_string(s.storage_connection, name, **options)
+            return QueueClient(s.queue_endpoint, name, credential=self.credential(), **options)
 
         return self._once(f"queue/{name}", make)  # type: ignore[no-any-return]  # kept as Any
 
@@ -156,7 +182,7 @@ class Clients:
         def call() -> tuple[dict[str, Any], Mapping[str, str]]:
             with translated(f"GET {path}"):
                 request = HttpRequest("GET", url, params={"api-version": api_version, **query})
-                response = self.network(subscription).send_request(request)
+                response = self.network(subscription).send_request(request, **timeouts(deadline))
                 response.raise_for_status()
                 body = response.json()
             return body if isinstance(body, dict) else {"value": body}, response.headers

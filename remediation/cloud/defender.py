@@ -18,7 +18,7 @@ from remediation.alerts import normalise
 from remediation.clock import Clock, Deadline, Pace
 from remediation.cloud.clients import Clients
 from remediation.cloud.graph import Graph
-from remediation.errors import Forbidden, Invalid, MalformedAlert, NotFound
+from remediation.errors import Forbidden, Invalid, MalformedAlert, NotFound, RemediationError
 from remediation.gather import Gather
 from remediation.log import say
 from remediation.model import Alert, AlertRef, Verdict, utc
@@ -36,14 +36,17 @@ _WORD = re.compile(r"\w{1,40}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What Defender answered: the verdict, and the alert as it holds it (None if it does not)."""
+    """What Defender answered: the verdict, and the alert as it holds it (None if it does not).
+    `trouble`: why it would not answer, for people; '' if it did."""
 
     verdict: Verdict
     alert: Alert | None = None
     raw: Mapping[str, Any] | None = None
+    trouble: str = ""
 
 
 type _Asked = tuple[AlertRef, Deadline]
+type _Answer = Mapping[str, Any] | RemediationError | None
 
 
 class Defender:
@@ -53,15 +56,16 @@ class Defender:
         self._clients = clients
         self._graph = graph
         self._pace = Pace(clock, GETS_AT_ONCE, GETS_PER_SECOND)
-        self._together: Gather[_Asked, Mapping[str, Any] | None] = Gather(
-            self._fetch_together, NAMES_TOGETHER
-        )
+        self._together: Gather[_Asked, _Answer] = Gather(self._fetch_together, NAMES_TOGETHER)
 
     def confirm(self, alert: Alert, deadline: Deadline) -> Held:
         """Ask Defender for the alert. Its text, not the delivered one, is what may be acted upon."""
         if alert.ref is None:
             return Held(Verdict.UNKNOWN)
-        raw = self.fetch(alert.ref, deadline)
+        try:
+            raw = self.fetch(alert.ref, deadline)
+        except (Forbidden, Invalid) as error:
+            return Held(Verdict.UNKNOWN, trouble=f"Defender cannot be asked: {error}")
         if raw is None:
             return Held(Verdict.UNKNOWN)
         try:
@@ -74,12 +78,16 @@ class Defender:
         return Held(Verdict.CONFIRMED if same else Verdict.DIFFERENT, held, raw)
 
     def fetch(self, ref: AlertRef, deadline: Deadline) -> Mapping[str, Any] | None:
-        """The alert by its name; None if Defender does not know it, or will not tell us."""
+        """The alert by its name; None if Defender does not know it. Raises Forbidden or Invalid if
+        it will not tell us."""
         if not (_NAME.fullmatch(ref.name) and _GUID.fullmatch(ref.subscription_id)):
             return None
         if _WORD.fullmatch(ref.location) and self._pace.take():
             return self._get(ref, deadline)
-        return self._together((ref, deadline))
+        answer = self._together((ref, deadline))
+        if isinstance(answer, RemediationError):
+            raise answer
+        return answer
 
     def _get(self, ref: AlertRef, deadline: Deadline) -> Mapping[str, Any] | None:
         base = f"/subscriptions/{ref.subscription_id}"
@@ -92,22 +100,22 @@ class Defender:
                 )
             except NotFound:
                 continue  # kept under the other scope, or nowhere
-            except (Forbidden, Invalid) as error:
-                say(_log, "defender-refuses", alerts=[ref.name], level=logging.WARNING,
-                    error=str(error))
-                return None
         return None
 
-    def _fetch_together(self, asked: Sequence[_Asked]) -> list[Mapping[str, Any] | None]:
-        """One query for all; then a GET for each that has a location and that the graph lacks."""
+    def _fetch_together(self, asked: Sequence[_Asked]) -> list[_Answer]:
+        """One query for all; then a GET for each that has a location and that the graph lacks. An
+        error of one GET is that one's answer."""
         shortest = min((deadline for _, deadline in asked), key=lambda d: d.left())
         rows = self._rows({ref.name for ref, _ in asked}, shortest)
-        found: list[Mapping[str, Any] | None] = []
+        found: list[_Answer] = []
         for ref, deadline in asked:
-            row = rows.get((ref.subscription_id, ref.name.lower()))
-            if row is None and _WORD.fullmatch(ref.location):
-                row = self._get(ref, deadline)
-            found.append(row)
+            answer: _Answer = rows.get((ref.subscription_id, ref.name.lower()))
+            if answer is None and _WORD.fullmatch(ref.location):
+                try:
+                    answer = self._get(ref, deadline)
+                except RemediationError as error:
+                    answer = error
+            found.append(answer)
         return found
 
     def _rows(

@@ -114,6 +114,11 @@ class EstateReader:
             _log.warning("service tags cannot be read, so every address asks first: %s", error)
             return None
         wanted = {t.casefold(): t for t in self._tags}
+        unknown = sorted(set(wanted) - {name.casefold() for name in tags})
+        if unknown:
+            _log.error("ask_first_service_tags: Azure knows no tag %s, so every address asks first",
+                       ", ".join(unknown))
+            return None
         return {
             wanted[name.casefold()]: tuple(prefixes)
             for name, prefixes in tags.items()

@@ -44,7 +44,7 @@ _BY_CODE: dict[str, type[RemediationError]] = {
 
 _BY_STATUS: dict[int, type[RemediationError]] = {
     400: Invalid,
-    401: Forbidden,
+    401: Unavailable,  # the token is no longer good: a matter of minutes, or of a person's mending
     403: Forbidden,
     404: NotFound,
     405: Invalid,
@@ -73,10 +73,12 @@ def translated(doing: str) -> Iterator[None]:
 
     try:
         yield
+    except azure.ClientAuthenticationError as error:  # before its parent, HttpResponseError
+        # No token, or one that is no longer good: a matter of minutes or of a person's mending,
+        # never a reason to give an alert up.
+        raise Unavailable(f"{doing}: not signed in: {_first_line(error)}") from error
     except azure.HttpResponseError as error:
         raise _from_response(doing, error) from error
-    except azure.ClientAuthenticationError as error:
-        raise Unavailable(f"{doing}: no token: {_first_line(error)}") from error
     except azure.AzureError as error:
         raise Unavailable(f"{doing}: no answer: {type(error).__name__}") from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from remediation.clock import Deadline
-from remediation.cloud.clients import Clients
+from remediation.cloud.clients import Clients, timeouts
 from remediation.cloud.failures import translated
 from remediation.cloud.retry import retrying
 from remediation.errors import Invalid
@@ -65,7 +65,7 @@ class Graph:
 
             def call(request: QueryRequest = request) -> Any:
                 with translated(f"graph query {query}"):
-                    return self._clients.graph().resources(request)
+                    return self._clients.graph().resources(request, **timeouts(deadline))
 
             answer = retrying(call, deadline, what=f"graph query {query}")
             found += [row for row in answer.data or () if isinstance(row, dict)]

@@ -22,6 +22,8 @@ from remediation.model import Machine, Nic, ResourceId
 _log = logging.getLogger(__name__)
 
 COMPUTE_API = "2024-07-01"
+FIRST_VIEW_SECONDS = 4.0
+"""A throttled graph may not eat the budget: GETs give the rest of the view."""
 VIRTUAL_MACHINE = "microsoft.compute/virtualmachines"
 
 
@@ -90,7 +92,7 @@ class Machines:
     def _first_view(self, vm_id: str, deadline: Deadline) -> Mapping[str, str]:
         """Public addresses by the id of their resource, from the graph; it may know none yet."""
         try:
-            rows = self._graph.rows("machine_nics", deadline, ids=[vm_id])
+            rows = self._graph.rows("machine_nics", deadline.within(FIRST_VIEW_SECONDS), ids=[vm_id])
         except RemediationError as error:
             _log.warning("graph does not answer for %s, going on with GETs: %s", vm_id, error)
             return {}
@@ -102,11 +104,12 @@ class Machines:
 
     def _nic(self, nic_id: str, seen: Mapping[str, str], deadline: Deadline) -> Nic:
         properties = self._network.read_nic(nic_id, deadline).get("properties") or {}
-        private, public, subnet = [], [], ""
+        private, public, subnet, hidden = [], [], "", ""
         for config in properties.get("ipConfigurations") or ():
             inner = config.get("properties") or {}
             if inner.get("privateIPAddress"):
                 private.append(str(inner["privateIPAddress"]))
+            hidden = hidden or _gateway(inner.get("applicationGatewayBackendAddressPools"))
             subnet = subnet or _id_of(inner.get("subnet"))
             public_id = _id_of(inner.get("publicIPAddress"))
             if public_id:
@@ -121,6 +124,7 @@ class Machines:
             public_addresses=tuple(public),
             nic_nsg=_id_of(properties.get("networkSecurityGroup")),
             subnet_nsg=self._subnet_guard(subnet, deadline) if subnet else "",
+            hidden=hidden,
         )
 
     def _subnet_guard(self, subnet_id: str, deadline: Deadline) -> str:
@@ -133,6 +137,15 @@ class Machines:
 
 def _id_of(reference: Any) -> str:
     return str(reference.get("id") or "").lower() if isinstance(reference, Mapping) else ""
+
+
+def _gateway(pools: Any) -> str:
+    """The application gateway that a NIC is behind, for people; '' if none."""
+    for pool in pools or ():
+        parts = _id_of(pool).split("/")
+        if "applicationgateways" in parts[:-1]:
+            return f"application gateway {parts[parts.index('applicationgateways') + 1]}"
+    return ""
 
 
 def _power(properties: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from remediation.clock import Deadline
-from remediation.cloud.clients import Clients
+from remediation.cloud.clients import Clients, timeouts
 from remediation.cloud.failures import of_operation, translated
 from remediation.cloud.retry import retrying
 from remediation.effective import groups_from_arm
@@ -58,7 +58,8 @@ class Network:
 
         def call() -> Nsg:
             with translated(f"read NSG {nsg.name}"):
-                body = client.network_security_groups.get(nsg.group, nsg.name).as_dict()
+                body = client.network_security_groups.get(
+                    nsg.group, nsg.name, **timeouts(deadline)).as_dict()
             return nsg_from_arm(body)
 
         return retrying(call, deadline, what=f"read NSG {nsg.name}")
@@ -70,7 +71,8 @@ class Network:
 
         def begin(hook: Callable[[Any], None]) -> None:
             client.security_rules.begin_create_or_update(
-                nsg.group, nsg.name, rule.name, body, polling=False, raw_response_hook=hook
+                nsg.group, nsg.name, rule.name, body, polling=False, raw_response_hook=hook,
+                **timeouts(deadline),
             )
 
         self._write(f"PUT rule {nsg.name}/{rule.name}", nsg, begin, deadline)
@@ -81,7 +83,8 @@ class Network:
 
         def begin(hook: Callable[[Any], None]) -> None:
             client.security_rules.begin_delete(
-                nsg.group, nsg.name, name, polling=False, raw_response_hook=hook
+                nsg.group, nsg.name, name, polling=False, raw_response_hook=hook,
+                **timeouts(deadline),
             )
 
         self._write(f"DELETE rule {nsg.name}/{name}", nsg, begin, deadline)
@@ -164,7 +167,8 @@ class Network:
 
         def call() -> dict[str, Any]:
             with translated(f"read NIC {nic.name}"):
-                return dict(client.network_interfaces.get(nic.group, nic.name).as_dict())
+                return dict(client.network_interfaces.get(
+                    nic.group, nic.name, **timeouts(deadline)).as_dict())
 
         return retrying(call, deadline, what=f"read NIC {nic.name}")
 
@@ -193,7 +197,8 @@ class Network:
 
         def call() -> dict[str, Any]:
             with translated(f"read subnet {vnet.name}/{name}"):
-                return dict(client.subnets.get(vnet.group, vnet.name, name).as_dict())
+                return dict(client.subnets.get(
+                    vnet.group, vnet.name, name, **timeouts(deadline)).as_dict())
 
         return retrying(call, deadline, what=f"read subnet {vnet.name}/{name}")
 
@@ -203,7 +208,8 @@ class Network:
 
         def call() -> str:
             with translated(f"read public IP {pip.name}"):
-                body = client.public_ip_addresses.get(pip.group, pip.name).as_dict()
+                body = client.public_ip_addresses.get(
+                    pip.group, pip.name, **timeouts(deadline)).as_dict()
             return str((body.get("properties") or {}).get("ipAddress") or "")
 
         return retrying(call, deadline, what=f"read public IP {pip.name}")
@@ -218,7 +224,8 @@ class Network:
 
         def call() -> dict[str, list[str]]:
             with translated("list service tags"):
-                body = self._clients.network(subscription).service_tags.list(location).as_dict()
+                body = self._clients.network(subscription).service_tags.list(
+                    location, **timeouts(deadline)).as_dict()
             return {
                 str(v.get("name")): list((v.get("properties") or {}).get("addressPrefixes") or ())
                 for v in body.get("values") or ()

@@ -1,6 +1,7 @@
 """The only place that tries again: tenacity, with jitter, Retry-After obeyed, and a time budget.
 
-The SDKs' own retries are off, so that one call is one request and the budget is ours.
+The SDKs' own retries are off, so that one call is one request and the budget is ours; only
+azure-identity fetches its tokens in its own way.
 """
 
 from __future__ import annotations
@@ -9,10 +10,17 @@ import logging
 import random
 from collections.abc import Callable
 
-from tenacity import RetryCallState, Retrying, retry_if_exception
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random,
+)
 
 from remediation.clock import Deadline
 from remediation.errors import Conflict, LeaseLost, TemporaryError, Unfinished
+from remediation.log import say
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +43,14 @@ def _again(error: BaseException) -> bool:
     )
 
 
+def briefly[T](call: Callable[[], T]) -> T:
+    """Up to three tries within a second: for the tables, whose callers have no deadline at hand."""
+    return Retrying(
+        retry=retry_if_exception(_again), wait=wait_random(0.1, 0.4), stop=stop_after_attempt(3),
+        reraise=True,
+    )(call)
+
+
 def retrying[T](call: Callable[[], T], deadline: Deadline, *, what: str) -> T:
     """Call until it succeeds, fails for good, or the budget cannot hold another wait.
 
@@ -46,7 +62,7 @@ def retrying[T](call: Callable[[], T], deadline: Deadline, *, what: str) -> T:
 
     def note(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        _log.info("retry %s after %.1f s: %s", what, state.upcoming_sleep, error)
+        say(_log, "retry", what=what, after=round(state.upcoming_sleep, 1), error=str(error))
 
     return Retrying(
         retry=retry_if_exception(_again),

@@ -13,10 +13,19 @@ from remediation.commit.parts import Parts, Round
 from remediation.drift import Drift, judge_drift, yields
 from remediation.errors import PermanentError
 from remediation.guardrails import questions, refusal
-from remediation.ledger import Block, Lease
+from remediation.ledger import Block, Lease, claim_of
 from remediation.log import say
 from remediation.model import BlockKey, BlockState, Direction, utc
-from remediation.nsg import Rule, collapse, contains, family_of, is_parked, network, room_for
+from remediation.nsg import (
+    MAX_RULES,
+    Rule,
+    collapse,
+    contains,
+    family_of,
+    is_parked,
+    network,
+    room_for,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -25,13 +34,12 @@ ADOPTED_LIFETIME = timedelta(hours=24)
 
 
 def adopt(parts: Parts, lease: Lease, work: Round) -> None:
-    """Addresses in a rule of ours that the ledger does not know, seen for the first time: the
-    ledger was lost. They are kept for a day, and a human is told."""
-    if "rules" in lease.memory:
-        return
+    """A rule of ours that nobody here remembers: the ledger was lost, an old holder's write landed
+    late, a template brought it back. Its addresses are kept for a day, and a human is told."""
     known = {(b.key.direction, b.key.address) for b in work.blocks}
+    remembered = lease.memory.get("rules") or {}
     for rule in work.nsg.rules:
-        if not parts.ownership.owns(rule) or is_parked(rule):
+        if not parts.ownership.owns(rule) or is_parked(rule) or rule.name in remembered:
             continue
         orphans = [a for a in _hosts(rule.remote) if (rule.direction, a) not in known]
         adopted = [
@@ -67,18 +75,42 @@ def guard(parts: Parts, work: Round) -> None:
                 nsg=block.key.nsg_id, alerts=list(block.alerts),
             )
             continue
-        if block.state is not BlockState.PENDING or block.approved_by:
+        if block.state is not BlockState.PENDING:
             continue
         asks = questions(block.key.address, rails, work.around, work.nsg, work.now)
-        if asks and not block.proven:
-            waiting = replace(block, state=BlockState.WAITING, asks=asks)
-            work.set(waiting)
-            asked.setdefault(block.alerts[-1], []).append(waiting)
+        asks += (block.overridden,) if block.overridden else ()
+        held = work.around.holds.get(block.key.address)
+        overtaken = held is not None and held.until > work.now and block.claimed is not None and (
+            held.since > block.claimed)
+        if block.proven and overtaken and held is not None:
+            # Claimed in the moment before a person revoked it: the person's word is the later.
+            work.set(replace(block, state=BlockState.LIFTING, revoked_by=held.by,
+                             revoke_reason=held.reason))
+        elif not block.proven and asks and (overtaken or not block.approved_by):
+            asked.setdefault(block.alerts[-1], []).append(replace(block, asks=asks))
+    for block in _over_cap(parts, work, {b.key for many in asked.values() for b in many}):
+        asked.setdefault(block.alerts[-1], []).append(block)
     for alert_id, blocks in asked.items():
-        parts.approvals.ask(
-            alert_id, [b.key for b in blocks], [a for b in blocks for a in b.asks],
-            salt=utc(work.now),
-        )
+        question = parts.approvals.ask(alert_id, [claim_of(b) for b in blocks], salt=utc(work.now))
+        for block in blocks:
+            work.set(replace(block, state=BlockState.WAITING, question=question))
+
+
+def _over_cap(parts: Parts, work: Round, asked: set[BlockKey]) -> list[Block]:
+    """Blocks never proven, unapproved, for which the NSG's cap has no room: counted here, under the
+    lease, whoever claimed them."""
+    standing = {b.key.address for b in work.current() if b.wanted and (b.proven or b.approved_by)}
+    over = []
+    for block in sorted(work.current(), key=lambda b: b.claimed or work.now):
+        fresh = block.state is BlockState.PENDING and not (block.proven or block.approved_by)
+        if not fresh or block.key in asked or block.key.address in standing:
+            continue
+        most = parts.policy.caps_for(block.alert_type).addresses_per_nsg
+        if len(standing) < most:
+            standing.add(block.key.address)
+        else:
+            over.append(replace(block, asks=(f"more than {most} addresses on one NSG",)))
+    return over
 
 
 def own_name_taken(parts: Parts, work: Round) -> None:
@@ -104,7 +136,7 @@ def drift(parts: Parts, lease: Lease, work: Round, deadline: Deadline) -> list[D
         parts.notifier.tell(
             "drift",
             f"{work.nsg.id}: our rule {one.rule} was {one.what} by {by}; "
-            + ("left so, its blocks are overridden" if left else "brought back into effect"),
+            + ("left so, its blocks are overridden" if left else "its blocks are brought back"),
             nsg=work.nsg.id, rule=one.rule, by=by, repeated=one.repeated,
         )
         if not left:
@@ -112,7 +144,8 @@ def drift(parts: Parts, lease: Lease, work: Round, deadline: Deadline) -> list[D
         for block in work.current():
             mine = parts.slot(block) == one.rule and block.wanted and block.proven
             if mine and not _denied(parts.rule_of(block, work.nsg), block.key.address):
-                work.set(replace(block, state=BlockState.OVERRIDDEN,
+                work.set(replace(block, state=BlockState.OVERRIDDEN, proven=None,
+                                 overridden=f"{by} {one.what} the rule of an earlier block twice",
                                  detail=f"{one.what} twice by {by}"))
     return found
 
@@ -132,6 +165,7 @@ def _last_change(parts: Parts, work: Round, rule: str, deadline: Deadline) -> Ch
 
 def fit(parts: Parts, work: Round) -> None:
     """Keep within the NSG's limits: what does not fit fails, the oldest blocks stay."""
+    _rules_fit(parts, work)
     for direction in Direction:
         room = room_for(work.nsg, parts.ownership, direction)
         mine = [b for b in work.current() if b.wanted and b.key.direction is direction]
@@ -148,6 +182,21 @@ def fit(parts: Parts, work: Round) -> None:
             work.set(replace(block, state=BlockState.FAILED, detail=detail))
             parts.notifier.tell("no-capacity", f"{work.nsg.id}: {block.key.address}: {detail}",
                                 nsg=work.nsg.id, alerts=list(block.alerts))
+
+
+def _rules_fit(parts: Parts, work: Round) -> None:
+    """An NSG holds so many rules: a rule of ours that would be one more than that fails."""
+    present = {r.name for r in work.nsg.rules}
+    for slot in sorted({parts.slot(b) for b in work.current() if b.wanted} - present):
+        if len(present) < MAX_RULES:
+            present.add(slot)
+            continue
+        detail = f"no room: the NSG has {len(work.nsg.rules)} rules of {MAX_RULES}"
+        mine = [b for b in work.current() if b.wanted and parts.slot(b) == slot]
+        for block in mine:
+            work.set(replace(block, state=BlockState.FAILED, detail=detail))
+        parts.notifier.tell("no-capacity", f"{work.nsg.id}: {detail}", nsg=work.nsg.id,
+                            alerts=sorted({a for b in mine for a in b.alerts}))
 
 
 def _prefixes(addresses: Sequence[str]) -> int:

@@ -17,9 +17,6 @@ from remediation.model import ENDED_STATES, BlockState, utc
 _log = logging.getLogger(__name__)
 
 LIFT_RETRY = timedelta(hours=1)
-TOLD_ALERTS = 3
-"""In so many of the newest alerts' timelines an action is told."""
-
 _ACTION = {BlockState.ACTIVE: "proven", BlockState.SHADOWED: "shadowed"}
 
 
@@ -52,8 +49,8 @@ def save(parts: Parts, work: Round) -> bool:
 
 
 def note(parts: Parts, block: Block, action: str, at: datetime, **facts: Any) -> None:
-    """The action in the timeline of the alerts behind the block."""
-    for alert_id in block.alerts[-TOLD_ALERTS:]:
+    """The action in the timeline of the alerts behind the block (the row keeps the newest ten)."""
+    for alert_id in block.alerts:
         parts.ledger.alerts.note(
             alert_id, at, action, block=block.key.id, nsg=block.key.nsg_id,
             direction=block.key.direction.value, address=block.key.address, by="responder",
@@ -78,14 +75,22 @@ def start_lifting(parts: Parts, blocks: list[Block], now: datetime) -> tuple[lis
     return [fresh.get(b.key, b) for b in blocks], bool(lost)
 
 
-def fail(parts: Parts, blocks: Iterable[Block], error: PermanentError, now: datetime) -> list[Block]:
-    """Azure says no: blocks that wait fail; a lift is never given up, it is tried again hourly.
-    A human is told, of a lift once a day."""
+def fail(
+    parts: Parts, blocks: Iterable[Block], error: PermanentError, now: datetime, *, missing: bool
+) -> list[Block]:
+    """Azure says no → the blocks that this changes. What is not in force fails, what was proven
+    keeps its old term; `missing`: none of these is in force any more. A lift is never given up, it
+    is tried again hourly. A human is told, of a lift once a day."""
     text = str(error)[:500]
     changed: list[Block] = []
     told: list[Block] = []
     for block in blocks:
-        if block.state is BlockState.PENDING:
+        term = block.proven is not None and block.expires is not None and block.expires > now
+        if block.state is BlockState.PENDING and term and not missing:
+            state = BlockState.SHADOWED if block.shadowed_by else BlockState.ACTIVE
+            changed.append(replace(block, state=state, detail=text))
+            told.append(block)
+        elif block.state is BlockState.PENDING or (missing and block.wanted):
             changed.append(replace(block, state=BlockState.FAILED, detail=text))
             told.append(block)
         elif block.state is BlockState.LIFTING or block.due(now):

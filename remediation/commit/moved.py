@@ -123,9 +123,10 @@ def _gone(parts: Parts, blocks: Sequence[Block]) -> None:
         if block.state in (BlockState.FAILED, BlockState.OVERRIDDEN):
             continue
         lifting = block.state is BlockState.LIFTING
+        ended = BlockState.REVOKED if block.revoked_by else BlockState.LIFTED
         after = replace(
             block,
-            state=BlockState.LIFTED if lifting else BlockState.FAILED,
+            state=ended if lifting else BlockState.FAILED,
             ended=now if lifting else None,
             detail="the network security group is gone",
         )

@@ -10,6 +10,7 @@ from remediation.clock import Clock
 from remediation.cloud.activity import ActivityLog
 from remediation.cloud.graph import Graph
 from remediation.cloud.network import Network
+from remediation.errors import PermanentError
 from remediation.guardrails import Surroundings
 from remediation.ledger import Block, Ledger
 from remediation.notify import Notifier
@@ -50,7 +51,8 @@ class Parts:
 
 @dataclass(slots=True)
 class Committed:
-    """What a run did. `left`: something remains for later. `moved_to`: the NSG's new id."""
+    """What a run did. `left`: something remains, to be taken up after `wait` seconds. `moved_to`:
+    the NSG's new id."""
 
     held: bool = False
     writes: int = 0
@@ -58,13 +60,18 @@ class Committed:
     shadowed: int = 0
     lifted: int = 0
     left: bool = False
+    wait: float = 0.0
     moved_to: str = ""
     reason: str = ""
 
 
 @dataclass(slots=True)
 class Round:
-    """The rows as they stand, the NSG as last read, and what became of each block."""
+    """The rows as they stand, the NSG as last read, and what became of each block.
+
+    `lifts_only`: acting is paused, so nothing is denied that is not denied already. `refused`: what
+    Azure said to a write, by the rule's name.
+    """
 
     nsg: Nsg
     blocks: list[Block]
@@ -72,6 +79,8 @@ class Round:
     around: Surroundings
     changed: dict[str, Block] = field(default_factory=dict)
     again: bool = False
+    lifts_only: bool = False
+    refused: dict[str, PermanentError] = field(default_factory=dict)
 
     def set(self, block: Block) -> None:
         """A block's new content, to be saved at the end of the round."""

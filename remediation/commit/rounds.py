@@ -14,6 +14,7 @@ from remediation.commit.moved import SINCE, look_elsewhere
 from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
 from remediation.commit.verdict import judge
 from remediation.commit.write import Writer
+from remediation.drift import Drift
 from remediation.errors import (
     LeaseLost,
     NotFound,
@@ -30,6 +31,7 @@ _log = getLogger(__name__)
 
 ROUNDS = 50
 COLLECT_SECONDS = 0.5
+LEFT_SECONDS = 5.0
 PAUSED_LOOK = timedelta(minutes=1)
 RESTING = (BlockState.WAITING, BlockState.FAILED, BlockState.OVERRIDDEN)
 """States that ask for no further look."""
@@ -77,23 +79,25 @@ class Commit:
 
     # --- the lease, and the rounds under it ---
 
-    def run(self, nsg_id: str, deadline: Deadline) -> Committed:
-        """Commit one NSG, or leave it to whoever is at it, who then looks again. Ledger errors are
-        raised."""
+    def run(self, nsg_id: str, deadline: Deadline, *, forced: bool = False) -> Committed:
+        """Commit one NSG, or leave it to whoever is at it, who then looks again. `forced` reads it
+        though the ledger knows nothing to do. Ledger errors are raised."""
         if not self._here.enter(nsg_id):
             return Committed(reason="another thread will see to it")
         result = Committed()
         try:
             again = True
             while again:
-                self._run(nsg_id, deadline, result)
+                self._run(nsg_id, deadline, result, forced=forced)
                 again = self._here.leave(nsg_id, stay=not result.left)
         except BaseException:
             self._here.leave(nsg_id, stay=False)
             raise
         return result
 
-    def _run(self, nsg_id: str, deadline: Deadline, result: Committed) -> None:
+    def _run(
+        self, nsg_id: str, deadline: Deadline, result: Committed, *, forced: bool
+    ) -> None:
         lease = self._ledger.leases.take(nsg_id, self._clock)
         if lease is None:
             result.reason = "another holder will see to it"
@@ -102,12 +106,13 @@ class Commit:
         if lease.taken_over:
             # The old holder's PUT may still land after our proof: look again soon.
             for n in (1, 3):
-                self.look_at(nsg_id, self._clock.now() + n * self._recheck)
+                self._ledger.work.recheck(nsg_id, self._clock.now() + n * self._recheck)
         try:
-            self._hold(lease, deadline, result)
+            self._hold(lease, deadline, result, forced=forced or lease.taken_over)
         except LeaseLost as error:
             result.left, result.reason = True, str(error)
-            self.look_at(nsg_id, self._clock.now() + self._recheck)
+            result.wait = self._recheck.total_seconds()
+            self._ledger.work.recheck(nsg_id, self._clock.now() + self._recheck)
         except LedgerDown:
             raise
         except TemporaryError as error:
@@ -123,12 +128,14 @@ class Commit:
         """Leave a hint to commit this NSG then."""
         self._ledger.work.nsg(nsg_id, at)
 
-    def _hold(self, lease: Lease, deadline: Deadline, result: Committed) -> None:
+    def _hold(
+        self, lease: Lease, deadline: Deadline, result: Committed, *, forced: bool
+    ) -> None:
         for _ in range(ROUNDS):
             try:
                 self._await_operation(lease, deadline)
                 self._ledger.leases.listen(lease)
-                again = self._round(lease, deadline, result)
+                again = self._round(lease, deadline, result, forced=forced)
             except StillRunning as running:
                 if not running.operation or deadline.left() < ARM_RESERVE_SECONDS * 2:
                     raise
@@ -157,8 +164,8 @@ class Commit:
     def _leave(self, lease: Lease, error: TemporaryError, result: Committed) -> None:
         """Work is left over: hint first, then the message, then let go."""
         result.left, result.reason = True, str(error)
-        wait = 0.0 if isinstance(error, Unfinished) else error.retry_after or 5.0
-        at = self._clock.now() + timedelta(seconds=wait)
+        result.wait = 0.0 if isinstance(error, Unfinished) else error.retry_after or LEFT_SECONDS
+        at = self._clock.now() + timedelta(seconds=result.wait)
         if isinstance(error, StillRunning):
             lease.memory["operation"] = error.operation
         self.look_at(lease.nsg_id, at)
@@ -169,7 +176,8 @@ class Commit:
         """Azure says no to the NSG as a whole: all its blocks that wait fail, lifts come again."""
         result.reason = str(error)
         now = self._clock.now()
-        changed = marks.fail(self._parts, self._ledger.blocks.live(lease.nsg_id), error, now)
+        blocks = self._ledger.blocks.live(lease.nsg_id)
+        changed = marks.fail(self._parts, blocks, error, now, missing=False)
         self._ledger.blocks.save(changed)
         for block in changed:
             action = "failed" if block.state is BlockState.FAILED else "lift-failed"
@@ -179,10 +187,12 @@ class Commit:
 
     # --- one round ---
 
-    def _round(self, lease: Lease, deadline: Deadline, result: Committed) -> bool:
+    def _round(
+        self, lease: Lease, deadline: Deadline, result: Committed, *, forced: bool
+    ) -> bool:
         """True if another round is needed at once."""
         parts, now = self._parts, self._clock.now()
-        blocks, lost = self._worth_a_round(lease, now)
+        blocks, lost = self._worth_a_round(lease, now, forced=forced)
         if blocks is None:
             return lost
         try:
@@ -193,12 +203,14 @@ class Commit:
         lease.memory.pop(SINCE, None)
         here = ResourceId.parse(lease.nsg_id)
         around = parts.surroundings.now(deadline, here.subscription if here else "")
-        work = Round(nsg, blocks, now, around)
-        checks.adopt(parts, lease, work)
-        checks.guard(parts, work)
-        checks.own_name_taken(parts, work)
-        drifts = checks.drift(parts, lease, work, deadline)
-        checks.fit(parts, work)
+        work = Round(nsg, blocks, now, around, lifts_only=self._ledger.control.paused() is not None)
+        drifts: list[Drift] = []
+        if not work.lifts_only:
+            checks.adopt(parts, lease, work)
+            checks.guard(parts, work)
+            checks.own_name_taken(parts, work)
+            drifts = checks.drift(parts, lease, work, deadline)
+            checks.fit(parts, work)
         lost = marks.save(parts, work) or lost
         Writer(parts, lease, deadline, result).write(work)
         judge(parts, lease, work, result, drifts, deadline)
@@ -206,7 +218,9 @@ class Commit:
         self.schedule(lease.nsg_id, work.blocks)
         return lost or work.again
 
-    def _worth_a_round(self, lease: Lease, now: datetime) -> tuple[list[Block] | None, bool]:
+    def _worth_a_round(
+        self, lease: Lease, now: datetime, *, forced: bool
+    ) -> tuple[list[Block] | None, bool]:
         """The blocks to bring about, None if there is nothing to do; and whether some changed."""
         paused = self._ledger.control.paused()
         if paused and paused.lift == "none":
@@ -221,7 +235,7 @@ class Commit:
             if waiting:
                 self.look_at(lease.nsg_id, now + PAUSED_LOOK)
             blocks = [b for b in blocks if b not in waiting]
-        if not blocks and not lease.memory.get("rules") and "rules" in lease.memory:
+        if not (blocks or forced or lease.memory.get("rules")) and "rules" in lease.memory:
             return None, lost
         return blocks, lost
 

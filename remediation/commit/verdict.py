@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from remediation.clock import Deadline
+from remediation.commit.marks import fail
 from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
 from remediation.drift import Drift, remembered
 from remediation.effective import objection
@@ -27,13 +28,26 @@ def judge(
     """Judge every block by the rules as read back, and remember the rules as proven."""
     now = parts.clock.now()
     azure = _AzuresView(parts, lease, deadline)
+    refused: dict[str, list[Block]] = {}
     for block in work.current():
+        slot = parts.slot(block)
         if block.state is BlockState.LIFTING:
-            _judge_lifted(parts, block, work, now, result)
+            settled = _judge_lifted(parts, block, work, now, result)
         elif block.wanted:
-            _judge_block(parts, block, work, now, result, azure)
+            settled = _judge_block(parts, block, work, now, result, azure)
+        else:
+            continue
+        if not settled and slot in work.refused:
+            refused.setdefault(slot, []).append(block)
+        elif not settled and not (work.lifts_only and block.wanted):
+            raise Conflict(f"{work.nsg.id}: {block.key.address} is not in {slot} as it was written")
+    for slot, blocks in refused.items():
+        for block in fail(parts, blocks, work.refused[slot], now, missing=True):
+            work.set(block)
     owned = {r.name: remembered(r) for r in work.nsg.rules if parts.ownership.owns(r)}
-    lease.memory["rules"] = owned
+    # While acting is paused a rule that someone took away is not judged: it stays to be.
+    unjudged = (lease.memory.get("rules") or {}) if work.lifts_only else {}
+    lease.memory["rules"] = {**unjudged, **owned}
     lease.memory["checked"] = utc(now)
     lease.memory.pop("attempt", None)
     lease.memory["drift"] = {
@@ -43,7 +57,8 @@ def judge(
 
 def _judge_block(
     parts: Parts, block: Block, work: Round, now: datetime, result: Committed, azure: _AzuresView
-) -> None:
+) -> bool:
+    """False if the block's address is in no rule of ours."""
     attached = [t for t in block.targets
                 if t.subnet_id in work.nsg.subnets or t.nic_id in work.nsg.nics]
     proof = prove(work.nsg, block.key, attached or block.targets, parts.ownership)
@@ -53,30 +68,34 @@ def _judge_block(
         work.again = True  # its address leaves the rule
         parts.notifier.tell("block-failed", f"{block.key.address}: {proof.detail}",
                             nsg=work.nsg.id, alerts=list(block.alerts))
-        return
+        return True
     if proof.outcome is Outcome.MISSING:
-        raise Conflict(f"{work.nsg.id}: {proof.detail}, though it was written")
+        return False
     if proof.effective and parts.policy.azure_confirms:
         proof = azure.second(proof, block, attached)
     state = BlockState.ACTIVE if proof.effective else BlockState.SHADOWED
     fresh = block.state is BlockState.PENDING
     if not fresh and state is block.state and proof.detail == block.detail:
-        return
+        return True
+    longest = max(now + block.lifetime, block.expires or now)  # a person may have extended it
     work.set(replace(
         block, state=state, rule=rule.name if rule else "", detail=proof.detail,
         priority=rule.priority if rule else 0,
         shadowed_by="" if proof.effective else proof.rule,
         proven=now, first_proven=block.first_proven or now,
-        expires=now + block.lifetime if fresh else block.expires,
+        expires=longest if fresh else block.expires,
         asks=(), attempts=0, retry_at=None,
     ))
     result.proven += proof.effective
     result.shadowed += not proof.effective
-    if not proof.effective:
+    hidden = proof.outcome is Outcome.UNPROVEN
+    if not proof.effective and (block.decisive or not hidden):
         parts.notifier.tell(
-            "shadowed", f"{block.key.address} is not stopped on {work.nsg.id}: {proof.detail}",
+            "unproven" if hidden else "shadowed",
+            f"{block.key.address} is not stopped on {work.nsg.id}: {proof.detail}",
             nsg=work.nsg.id, alerts=list(block.alerts), by=proof.rule,
         )
+    return True
 
 
 class _AzuresView:
@@ -117,13 +136,12 @@ class _AzuresView:
 
 def _judge_lifted(
     parts: Parts, block: Block, work: Round, now: datetime, result: Committed
-) -> None:
-    """Gone from every rule of ours: lifted. Else it stays `lifting` and is tried again."""
-    if block.retry_at is not None and block.retry_at > now:
-        return  # refused a moment ago
+) -> bool:
+    """Gone from every rule of ours: lifted. False if it still stands in one."""
     rule = parts.rule_of(block, work.nsg)
     if rule is not None and not is_parked(rule) and contains(rule.remote, block.key.address):
-        raise Conflict(f"{work.nsg.id}: {block.key.address} is still in {rule.name}")
+        return False
     state = BlockState.REVOKED if block.revoked_by else BlockState.LIFTED
     work.set(replace(block, state=state, ended=now, retry_at=None))
     result.lifted += 1
+    return True

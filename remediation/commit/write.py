@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from remediation.clock import Deadline
-from remediation.commit.marks import fail
 from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
 from remediation.drift import remembered
 from remediation.errors import (
@@ -22,11 +21,11 @@ from remediation.errors import (
 from remediation.ledger import Block, Lease
 from remediation.log import say
 from remediation.model import BlockState, Direction
-from remediation.nsg import PARKED, Family, Wanted, Write, difference, digest, wanted_rules
+from remediation.nsg import PARKED, Family, Wanted, Write, contains, difference, digest, wanted_rules
 
 _log = logging.getLogger(__name__)
 
-CONFLICTS = 6
+PASSES = 6
 MOVING = (BlockState.PENDING, BlockState.LIFTING)
 
 
@@ -40,24 +39,38 @@ class Writer:
         self._result = result
 
     def write(self, work: Round) -> None:
-        """Write the difference, reading anew after every conflict; `work.nsg` is as read back."""
-        for _ in range(CONFLICTS):
+        """Write the difference until there is none, reading anew after every write and conflict;
+        `work.nsg` is as read back. A second pass is rare: a rule that went made a better number free."""
+        conflict = ""
+        for _ in range(PASSES):
+            conflict = ""
             try:
-                self._write_once(work)
-                return
+                if not self._write_once(work):
+                    return
             except (LeaseLost, Unfinished):
                 raise
             except Conflict as error:
                 if self._deadline.left() < ARM_RESERVE_SECONDS * 2:
                     raise
-                say(_log, "arm-conflict", nsg=work.nsg.id, error=str(error))
+                conflict = str(error)
+                say(_log, "arm-conflict", nsg=work.nsg.id, error=conflict)
                 self._parts.clock.sleep(min(0.2, self._deadline.left() / 8))
                 work.nsg = self._parts.network.read_nsg(work.nsg.id, self._deadline)
-        raise Conflict(f"{work.nsg.id}: others keep writing")
+        if conflict:
+            raise Conflict(f"{work.nsg.id}: others keep writing: {conflict}")
 
-    def _write_once(self, work: Round) -> None:
+    def _write_once(self, work: Round) -> bool:
+        """True if something was written."""
         wanted = self._wanted(work)
-        writes = _in_order(difference(work.nsg, wanted, self._parts.ownership), work)
+        writes = [w for w in _in_order(difference(work.nsg, wanted, self._parts.ownership), work)
+                  if w.name not in work.refused]
+        for slot in wanted:
+            if slot.outside_window and any(w.name == slot.name for w in writes):
+                self._parts.notifier.tell(
+                    "priority", f"{work.nsg.id}: {slot.name} takes priority {slot.priority}, outside "
+                    "the policy's window: nothing inside it would take effect", nsg=work.nsg.id,
+                    alerts=self._alerts(b for b in work.current() if self._parts.slot(b) == slot.name),
+                )
         for write in writes:
             if self._deadline.left() < ARM_RESERVE_SECONDS:
                 raise Unfinished("the budget ended before the next write")
@@ -67,22 +80,25 @@ class Writer:
             except NotFound:
                 raise  # the NSG itself is gone
             except PermanentError as error:
-                # Azure says no to one rule: its blocks fail, its lifts come again, others go on.
-                for block in fail(self._parts, self._behind(write, work), error, work.now):
-                    work.set(block)
+                work.refused[write.name] = error  # Azure says no to one rule: the others go on
             else:
                 self._stamp(write, work)
         if writes:
             work.nsg = self._parts.network.read_nsg(work.nsg.id, self._deadline)
+        return bool(writes)
 
     def _wanted(self, work: Round) -> tuple[Wanted, ...]:
         addresses: dict[Direction, list[str]] = {}
         for block in work.current():
-            if block.wanted:
+            if block.wanted and not (work.lifts_only and not self._denied(block, work)):
                 addresses.setdefault(block.key.direction, []).append(block.key.address)
         return wanted_rules(
             work.nsg, addresses, self._parts.ownership, self._parts.policy.window
         )
+
+    def _denied(self, block: Block, work: Round) -> bool:
+        rule = self._parts.rule_of(block, work.nsg)
+        return rule is not None and contains(rule.remote, block.key.address)
 
     def _behind(self, write: Write, work: Round) -> list[Block]:
         """The blocks whose address the rule carries or loses."""
@@ -95,14 +111,10 @@ class Writer:
         rule = None
         if write.rule is not None:
             rule = replace(write.rule, description=parts.ownership.description(token))
-        parts.ledger.leases.renew(
-            lease, parts.clock,
-            attempt={"rule": write.name, "token": token, "digest": digest(rule) if rule else ""},
-        )
-        limit = self._deadline.within(lease.left(parts.clock) - ARM_RESERVE_SECONDS)
+        limit = self._renewed(write, token, digest(rule) if rule else "")
         moving = [b for b in self._behind(write, work) if b.state in MOVING]
-        say(_log, f"arm-{write.kind}", alerts=sorted({a for b in moving for a in b.alerts[-1:]}),
-            nsg=work.nsg.id, rule=write.name, token=token,
+        say(_log, f"arm-{write.kind}", alerts=self._alerts(moving), nsg=work.nsg.id,
+            rule=write.name, token=token,
             addresses=len(rule.remote) if rule else 0,
             new=[b.key.address for b in moving[:20]])
         try:
@@ -124,6 +136,18 @@ class Writer:
             rules[write.name] = remembered(rule)
         lease.memory["rules"] = rules
 
+    def _renewed(self, write: Write, token: str, shape: str) -> Deadline:
+        """The lease renewed, with what is about to be written → how long the call may last."""
+        parts, lease = self._parts, self._lease
+        parts.ledger.leases.renew(
+            lease, parts.clock, attempt={"rule": write.name, "token": token, "digest": shape}
+        )
+        return self._deadline.within(lease.left(parts.clock) - ARM_RESERVE_SECONDS)
+
+    @staticmethod
+    def _alerts(blocks: Iterable[Block]) -> list[str]:
+        return sorted({a for b in blocks for a in b.alerts[-1:]})
+
     def _delete_or_park(self, write: Write, work: Round, deadline: Deadline) -> None:
         """DELETE; where a lock forbids that, the rule stays a Deny of a documentation address."""
         network, ownership = self._parts.network, self._parts.ownership
@@ -135,9 +159,12 @@ class Writer:
             family: Family = 6 if write.name.endswith("-v6") else 4
             parked = Wanted(write.name, write.direction, family, (PARKED[family],),
                             write.before.priority)
-            say(_log, "arm-park", nsg=work.nsg.id, rule=write.name)
-            description = ownership.parked_description(secrets.token_hex(4))
-            network.put_rule(work.nsg.id, parked.as_rule(description), deadline)
+            token = secrets.token_hex(4)
+            rule = parked.as_rule(ownership.parked_description(token))
+            limit = self._renewed(write, token, digest(rule))
+            say(_log, "arm-park", nsg=work.nsg.id, rule=write.name, token=token,
+                alerts=self._alerts(self._behind(write, work)))
+            network.put_rule(work.nsg.id, rule, limit)
 
     def _stamp(self, write: Write, work: Round) -> None:
         """When the write reached the blocks that it is for."""

@@ -15,7 +15,7 @@ each. Hints are written before the rows they point to and are never the truth.
 """
 
 from remediation.ledger.alerts import AlertRecord, Alerts
-from remediation.ledger.blocks import Block, Blocks, Claim
+from remediation.ledger.blocks import Block, Blocks, Claim, claim_of
 from remediation.ledger.control import Approval, Control
 from remediation.ledger.leases import Lease, Leases
 from remediation.ledger.store import Tables
@@ -23,7 +23,7 @@ from remediation.ledger.work import Hint, Work
 
 __all__ = [
     "AlertRecord", "Alerts", "Approval", "Block", "Blocks", "Claim", "Control", "Hint", "Lease",
-    "Leases", "Ledger", "Tables", "Work",
+    "Leases", "Ledger", "Tables", "Work", "claim_of",
 ]
 
 

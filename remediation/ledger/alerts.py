@@ -98,7 +98,8 @@ class Alerts:
         if sum(map(len, packed.values())) <= INLINE_RAW:
             values.update(packed)
         else:
-            ops.append(Op("upsert", partition, f"raw|{alert.accusation()}", packed))
+            ops.append(Op("upsert", partition, f"raw|{alert.accusation()}",
+                          {"at": values.get("received"), **packed}))
         try:
             etag = self._table.transaction(ops)[0]
         except Conflict:
@@ -151,23 +152,22 @@ class Alerts:
             for r in rows
         ]
 
-    def quarantine(self, raw: Any, reason: str, at: datetime) -> None:
-        """Keep what could not be read, with the reason; the same thing twice is one row."""
+    def quarantine(self, raw: Any, reason: str, at: datetime) -> bool:
+        """Keep what could not be read, with the reason; False if the same thing is there already."""
         text = raw if isinstance(raw, str) else json.dumps(raw, sort_keys=True, default=str)
         key = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:32]
-        self._table.upsert(
-            QUARANTINE, key, {"reason": reason[:1000], "at": utc(at), **pack("raw", text[:900_000])}
-        )
+        values = {"reason": reason[:1000], "at": utc(at), **pack("raw", text[:900_000])}
+        try:
+            self._table.insert(QUARANTINE, key, values)
+        except Conflict:
+            return False
+        return True
 
     def quarantined(self) -> Iterator[dict[str, Any]]:
         """What is in quarantine."""
         for row in self._table.query("PartitionKey eq @p", p=QUARANTINE):
             yield {"id": row.key, "reason": row.text("reason"), "at": row.text("at"),
                    "raw": unpack(row.values, "raw")}
-
-    def known(self, alert_id: str) -> bool:
-        """Has any body of this alert arrived?"""
-        return bool(self.bodies(alert_id))
 
     def forget(self, before: datetime) -> int:
         """Delete alerts and actions older than that → how many rows."""

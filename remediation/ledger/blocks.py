@@ -57,6 +57,8 @@ class Block:
     detail: str = ""
     shadowed_by: str = ""
     asks: tuple[str, ...] = ()
+    question: str = ""
+    overridden: str = ""
     approved_by: str = ""
     revoked_by: str = ""
     revoke_reason: str = ""
@@ -112,8 +114,9 @@ def _camel(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One alert's wish for one block. `asks`: what a person must settle first. `explicit`: a person
-    replays it, so that it prolongs even if this alert did before."""
+    """One alert's wish for one block. `asks`: what a person must settle first, in the question of
+    that id. `explicit`: a person replays or approves it, so that it prolongs even if this alert did
+    before."""
 
     key: BlockKey
     alert_id: str
@@ -124,13 +127,52 @@ class Claim:
     asks: tuple[str, ...] = ()
     explicit: bool = False
     approved_by: str = ""
+    question: str = ""
+
+
+def claim_of(block: Block) -> Claim:
+    """The claim that would make this block again: what a question keeps of it."""
+    return Claim(
+        block.key, block.alerts[-1] if block.alerts else "", block.alert_type, block.lifetime,
+        block.decisive, block.targets, block.asks,
+    )
+
+
+def claim_to_json(claim: Claim) -> list[Any]:
+    """A claim as a question keeps it."""
+    return [
+        claim.key.nsg_id, claim.key.direction.value, claim.key.address, claim.alert_id,
+        claim.alert_type, claim.lifetime.total_seconds(), claim.decisive, targets_to_json(claim.targets),
+        list(claim.asks),
+    ]
+
+
+def claim_from_json(data: Sequence[Any]) -> Claim:
+    """The inverse of `claim_to_json`."""
+    nsg, direction, address, alert, kind, seconds, decisive, targets, asks = data
+    return Claim(
+        BlockKey(nsg, Direction(direction), address), alert, kind, timedelta(seconds=seconds),
+        decisive, targets_from_json(targets), tuple(asks),
+    )
+
+
+def targets_to_json(targets: Sequence[Target]) -> list[list[Any]]:
+    """The newest targets as plain data."""
+    return [[t.machine_id, t.nic_id, t.subnet_id, list(t.addresses), t.hidden]
+            for t in targets[-KEEP_TARGETS:]]
+
+
+def targets_from_json(data: Iterable[Sequence[Any]]) -> tuple[Target, ...]:
+    """The inverse of `targets_to_json`."""
+    return tuple(Target(m, n, s, tuple(a), *hidden) for m, n, s, a, *hidden in data)
 
 
 def merge_claim(block: Block | None, claim: Claim, now: datetime) -> Block | None:
     """The block after this claim; None if nothing changes.
 
     A new report of an active block makes it `pending` again: the commit proves it anew and counts
-    its lifetime from that proof. The same alert again changes nothing.
+    its lifetime from that proof. The same alert again changes nothing, but that a body which asks
+    nothing takes its block out of waiting: Defender has confirmed what an altered body accused.
     """
     if block is None:
         return Block(
@@ -145,30 +187,31 @@ def merge_claim(block: Block | None, claim: Claim, now: datetime) -> Block | Non
             first_claimed=now,
             claimed=now,
             asks=claim.asks,
+            question=claim.question,
             approved_by=claim.approved_by,
         )
-    if claim.alert_id in block.alerts and not claim.explicit:
+    settled = block.state is BlockState.WAITING and not claim.asks
+    if claim.alert_id in block.alerts and not (claim.explicit or settled):
         return None
-    state, asks = block.state, block.asks
-    if state is BlockState.OVERRIDDEN and not claim.explicit:
-        state, asks = BlockState.WAITING, ("a person removed the rule of an earlier block",)
-    elif not claim.asks:
-        state, asks = BlockState.PENDING, ()
-    elif state in (BlockState.LIFTING, BlockState.FAILED, BlockState.WAITING):
-        # A block on its way out stays so: its end does not wait for a person's answer.
-        state = state if state is BlockState.LIFTING else BlockState.WAITING
-        asks = claim.asks
+    state, asks, question = block.state, block.asks, block.question
+    if not claim.asks:
+        state, asks, question = BlockState.PENDING, (), claim.question
+    elif state in (BlockState.FAILED, BlockState.WAITING, BlockState.OVERRIDDEN):
+        state, asks, question = BlockState.WAITING, claim.asks, claim.question
+    # Else it is in force, or on its way out: neither waits for the answer, which claims anew.
     return replace(
         block,
         state=state,
         asks=asks,
+        question=question,
+        overridden="" if claim.explicit else block.overridden,
         lifetime=max(block.lifetime, claim.lifetime),
         decisive=block.decisive or claim.decisive,
         targets=_merged(block.targets, claim.targets),
         alerts=(*(a for a in block.alerts if a != claim.alert_id), claim.alert_id)[-KEEP_ALERTS:],
         reports=block.reports + 1,
         claimed=now,
-        approved_by=claim.approved_by or block.approved_by,
+        approved_by=claim.approved_by,
         revoked_by="" if state is BlockState.PENDING else block.revoked_by,
         attempts=0,
         retry_at=None,
@@ -357,8 +400,8 @@ def _op(block: Block) -> Op:
 
 _TIMES = ("first_claimed", "claimed", "written", "first_proven", "proven", "expires", "ended",
           "retry_at")
-_TEXTS = ("alert_type", "rule", "detail", "shadowed_by", "approved_by", "revoked_by",
-          "revoke_reason")
+_TEXTS = ("alert_type", "rule", "detail", "shadowed_by", "question", "overridden", "approved_by",
+          "revoked_by", "revoke_reason")
 
 
 def _values(block: Block) -> dict[str, Any]:
@@ -370,11 +413,7 @@ def _values(block: Block) -> dict[str, Any]:
         "live": True,
         "lifetime": block.lifetime.total_seconds(),
         "decisive": block.decisive,
-        "targets": json.dumps(
-            [[t.machine_id, t.nic_id, t.subnet_id, list(t.addresses)]
-             for t in block.targets[-KEEP_TARGETS:]],
-            separators=(",", ":"),
-        ),
+        "targets": json.dumps(targets_to_json(block.targets), separators=(",", ":")),
         "alerts": json.dumps(list(block.alerts)),
         "asks": json.dumps(list(block.asks)),
         "reports": block.reports,
@@ -397,9 +436,7 @@ def _block(row: Row) -> Block:
         state=BlockState(row.text("state")),
         lifetime=timedelta(seconds=float(v.get("lifetime", 0))),
         decisive=bool(v.get("decisive")),
-        targets=tuple(
-            Target(m, n, s, tuple(a)) for m, n, s, a in json.loads(row.text("targets") or "[]")
-        ),
+        targets=targets_from_json(json.loads(row.text("targets") or "[]")),
         alerts=tuple(json.loads(row.text("alerts") or "[]")),
         asks=tuple(json.loads(row.text("asks") or "[]")),
         reports=int(v.get("reports", 0)),

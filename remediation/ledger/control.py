@@ -7,15 +7,16 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from remediation.errors import Conflict
 from remediation.gather import Shared
 from remediation.guardrails import Hold, Protected
+from remediation.ledger.blocks import Claim, claim_from_json, claim_to_json
 from remediation.ledger.store import Tables, encode, pack, unpack
-from remediation.model import BlockKey, Direction, from_utc, utc
+from remediation.model import from_utc, utc
 
 GUARD = "guard"
 TRIES = 20
@@ -23,17 +24,19 @@ TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A question to a person about some blocks of one alert. Single use, and it expires."""
+    """A question to a person about the claims of one alert. Single use, and it expires."""
 
     id: str
     alert_id: str
     state: str
-    keys: tuple[BlockKey, ...]
+    claims: tuple[Claim, ...]
     asks: tuple[str, ...]
     created: datetime
     expires: datetime
     decided_by: str = ""
+    decided: datetime | None = None
     reason: str = ""
+    carried_out: bool = False
     etag: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -42,9 +45,10 @@ class Approval:
             "id": self.id, "alertId": self.alert_id, "state": self.state, "asks": list(self.asks),
             "created": utc(self.created), "expires": utc(self.expires),
             "decidedBy": self.decided_by, "reason": self.reason,
+            **({"decided": utc(self.decided)} if self.decided else {}),
             "blocks": [
                 {"id": k.id, "nsg": k.nsg_id, "direction": k.direction.value, "address": k.address}
-                for k in self.keys
+                for k in (c.key for c in self.claims)
             ],
         }
 
@@ -98,7 +102,7 @@ class Control:
         for row in self._table.query("PartitionKey eq @p", p=GUARD):
             if row.key.startswith("hold|"):
                 hold = Hold(row.text("address"), from_utc(row.text("until")), row.text("by"),
-                            row.text("reason"))
+                            row.text("reason"), from_utc(row.text("since")))
                 holds[hold.address] = hold
             elif row.key.startswith("protected|"):
                 protected.append(Protected(row.text("prefix"), row.text("reason"), row.text("by"),
@@ -106,11 +110,22 @@ class Control:
         return tuple(protected), holds
 
     def hold(self, hold: Hold) -> None:
-        """Keep an address from being blocked unasked."""
-        self._table.upsert(GUARD, f"hold|{encode(hold.address)}", {
-            "address": hold.address, "until": utc(hold.until), "by": hold.by,
-            "reason": hold.reason,
-        })
+        """Keep an address from being blocked unasked. A longer hold by someone else stays as long."""
+        key = f"hold|{encode(hold.address)}"
+        for _ in range(TRIES):
+            row = self._table.get(GUARD, key)
+            until = max(hold.until, from_utc(row.text("until"))) if row else hold.until
+            values = {"address": hold.address, "until": utc(until), "since": utc(hold.since),
+                      "by": hold.by, "reason": hold.reason}
+            try:
+                if row is None:
+                    self._table.insert(GUARD, key, values)
+                else:
+                    self._table.put(GUARD, key, values, row.etag)
+            except Conflict:
+                continue  # another person holds it in this moment: read it again
+            return
+        raise Conflict(f"the hold on {hold.address} keeps changing")
 
     def protect(self, entries: Sequence[Protected]) -> None:
         """Replace the protected list: add what is new first, then drop what is gone."""
@@ -124,12 +139,13 @@ class Control:
 
     # --- approvals ---
 
-    def ask(self, approval: Approval) -> None:
-        """Record a question; asking it again changes nothing."""
+    def ask(self, approval: Approval) -> bool:
+        """Record a question; False if one of that id is there already."""
         try:
             self._table.insert("approval", approval.id, _approval_values(approval))
         except Conflict:
-            return  # asked already, perhaps answered
+            return False
+        return True
 
     def approval(self, approval_id: str) -> Approval | None:
         """One question."""
@@ -141,11 +157,19 @@ class Control:
         for row in self._table.query("PartitionKey eq @p", p="approval"):
             yield _approval(row.key, row.values, row.etag)
 
-    def decide(self, approval: Approval, state: str, by: str, reason: str) -> bool:
+    def decide(
+        self, approval: Approval, state: str, by: str, reason: str, at: datetime
+    ) -> bool:
         """Answer a question that is still open as read; False if someone was faster."""
-        values = {**_approval_values(approval), "state": state, "by": by, "reason": reason}
+        return self._change(replace(approval, state=state, decided_by=by, reason=reason, decided=at))
+
+    def carried_out(self, approval: Approval) -> bool:
+        """The answer has been acted upon; False if the row has changed meanwhile."""
+        return self._change(replace(approval, carried_out=True))
+
+    def _change(self, approval: Approval) -> bool:
         try:
-            self._table.put("approval", approval.id, values, approval.etag)
+            self._table.put("approval", approval.id, _approval_values(approval), approval.etag)
         except Conflict:
             return False
         return True
@@ -218,10 +242,13 @@ class Control:
                    **json.loads(row.text("facts") or "{}")}
 
     def forget(self, before: datetime) -> int:
-        """Delete old notices, counters and answered questions → how many."""
+        """Delete old notices, counters, questions and holds → how many."""
         count = 0
-        for partition in ("notice", "counter"):
-            rows = self._table.query("PartitionKey eq @p and at lt @t", p=partition, t=utc(before))
+        for partition, when in (("notice", "at"), ("counter", "at"), ("approval", "expires"),
+                                (GUARD, "until")):
+            rows = self._table.query(
+                f"PartitionKey eq @p and {when} lt @t", p=partition, t=utc(before)
+            )
             for row in list(rows):
                 count += self._table.delete(row.partition, row.key, row.etag)
         return count
@@ -231,16 +258,20 @@ def _approval_values(a: Approval) -> dict[str, Any]:
     return {
         "alertId": a.alert_id, "state": a.state, "created": utc(a.created),
         "expires": utc(a.expires), "by": a.decided_by, "reason": a.reason,
+        "decided": utc(a.decided) if a.decided else None, "carriedOut": a.carried_out,
         "asks": json.dumps(list(a.asks)),
-        **pack("keys", [[k.nsg_id, k.direction.value, k.address] for k in a.keys]),
+        **pack("claims", [claim_to_json(c) for c in a.claims]),
     }
 
 
 def _approval(key: str, values: Mapping[str, Any], etag: str) -> Approval:
-    keys = tuple(BlockKey(n, Direction(d), a) for n, d, a in unpack(values, "keys") or ())
+    claims = tuple(claim_from_json(c) for c in unpack(values, "claims") or ())
+    decided = values.get("decided")
     return Approval(
-        key, str(values["alertId"]), str(values["state"]), keys,
-        tuple(json.loads(str(values.get("asks") or "[]"))), from_utc(str(values["created"])),
-        from_utc(str(values["expires"])), str(values.get("by") or ""),
-        str(values.get("reason") or ""), etag,
+        id=key, alert_id=str(values["alertId"]), state=str(values["state"]), claims=claims,
+        asks=tuple(json.loads(str(values.get("asks") or "[]"))),
+        created=from_utc(str(values["created"])), expires=from_utc(str(values["expires"])),
+        decided_by=str(values.get("by") or ""), reason=str(values.get("reason") or ""),
+        decided=from_utc(str(decided)) if decided else None,
+        carried_out=bool(values.get("carriedOut")), etag=etag,
     )

@@ -6,6 +6,7 @@ tell "our memory is gone, send it again" from a throttled Azure. Tables are made
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
@@ -18,12 +19,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from remediation.cloud.clients import Clients
 from remediation.cloud.failures import translated
+from remediation.cloud.retry import briefly
 from remediation.errors import Conflict, NotFound, RemediationError, Unavailable
 
 if TYPE_CHECKING:
     from azure.data.tables import TableClient
 
 MAX_TRANSACTION = 100
+PAGE = 1000
 CHUNK = 60 * 1024
 MAX_CHUNKS = 15
 
@@ -135,6 +138,17 @@ class _Ledgering:
             raise LedgerDown(str(error), code=error.code) from error
 
 
+def _asked[T](doing: str, call: Callable[[], T]) -> T:
+    """One request to the tables, tried again briefly if they do not answer. One that was done and
+    whose answer was lost shows as a conflict: callers read again."""
+
+    def once() -> T:
+        with _Ledgering(doing):
+            return call()
+
+    return briefly(once)
+
+
 class Table:
     """One table. Reads give None for a missing row; writes raise Conflict when they lose."""
 
@@ -145,18 +159,16 @@ class Table:
     def _with_table[T](self, doing: str, call: Callable[[], T]) -> T:
         """Run; if the table is missing, make it and run once more."""
         try:
-            with _Ledgering(f"{doing} {self.name}"):
-                return call()
+            return _asked(f"{doing} {self.name}", call)
         except NotFound:
             self._tables.create(self.name)
-            with _Ledgering(f"{doing} {self.name}"):
-                return call()
+            return _asked(f"{doing} {self.name}", call)
 
     def get(self, partition: str, key: str) -> Row | None:
         """One row, or None."""
+        client = self._tables.client(self.name)
         try:
-            with _Ledgering(f"read {self.name}"):
-                return _row(self._tables.client(self.name).get_entity(partition, key))
+            return _row(_asked(f"read {self.name}", lambda: client.get_entity(partition, key)))
         except NotFound:
             return None
 
@@ -168,14 +180,12 @@ class Table:
             seen.append(response.http_response.headers.get("Date", ""))
 
         row = None
-        try:
-            with _Ledgering(f"read {self.name}"):
-                entity = self._tables.client(self.name).get_entity(
-                    partition, key, raw_response_hook=hook
-                )
-                row = _row(entity)
-        except NotFound:
-            pass  # no row: the answer carries the time all the same
+        client = self._tables.client(self.name)
+        with contextlib.suppress(NotFound):  # no row: the answer carries the time all the same
+            row = _row(_asked(
+                f"read {self.name}",
+                lambda: client.get_entity(partition, key, raw_response_hook=hook),
+            ))
         if not seen or not seen[-1]:
             raise LedgerDown(f"{self.name}: an answer without a Date header")
         return row, parsedate_to_datetime(seen[-1]).astimezone(UTC)
@@ -193,19 +203,18 @@ class Table:
         from azure.data.tables import UpdateMode
 
         entity = _entity(partition, key, values)
+        client = self._tables.client(self.name)
         try:
-            with _Ledgering(f"update {self.name}"):
-                return _etag(
-                    self._tables.client(self.name).update_entity(
-                        entity, mode=UpdateMode.REPLACE, etag=etag,
-                        match_condition=MatchConditions.IfNotModified,
-                    )
-                )
+            return _etag(_asked(f"update {self.name}", lambda: client.update_entity(
+                entity, mode=UpdateMode.REPLACE, etag=etag,
+                match_condition=MatchConditions.IfNotModified,
+            )))
         except NotFound as error:
             raise Conflict(f"{self.name}: the row is gone") from error
 
     def upsert(self, partition: str, key: str, values: Mapping[str, Any]) -> None:
-        """Write a row whatever is there: only for rows whose content is always the same."""
+        """Write a row whatever is there: for rows that only one writer has, whose content is always
+        the same, or of which the newest word counts."""
         from azure.data.tables import UpdateMode
 
         entity = _entity(partition, key, values)
@@ -218,11 +227,11 @@ class Table:
         """Delete a row that is still as read; False if it has changed. A missing row is deleted."""
         from azure.core import MatchConditions
 
+        client = self._tables.client(self.name)
         try:
-            with _Ledgering(f"delete in {self.name}"):
-                self._tables.client(self.name).delete_entity(
-                    partition, key, etag=etag, match_condition=MatchConditions.IfNotModified
-                )
+            _asked(f"delete in {self.name}", lambda: client.delete_entity(
+                partition, key, etag=etag, match_condition=MatchConditions.IfNotModified
+            ))
         except Conflict:
             return False
         except NotFound:
@@ -261,29 +270,32 @@ class Table:
 
     def query(self, text: str, **parameters: Any) -> Iterator[Row]:
         """All rows of an OData filter with `@name` parameters. A missing table has none."""
-        try:
-            with _Ledgering(f"query {self.name}"):
-                pages = self._tables.client(self.name).query_entities(text, parameters=parameters)
-                for entity in pages:
-                    yield _row(entity)
-        except NotFound:
-            return
+        token = ""
+        while True:
+            rows, token = self.page(text, PAGE, token, **parameters)
+            yield from rows
+            if not token:
+                return
 
     def page(
         self, text: str, size: int, token: str = "", **parameters: Any
     ) -> tuple[list[Row], str]:
         """One page of a query and the token of the next, '' at the end."""
         start = json.loads(token) if token else None
+        client = self._tables.client(self.name)
+
+        def call() -> tuple[list[Row], str]:
+            pages = client.query_entities(
+                text, parameters=parameters, results_per_page=size
+            ).by_page(continuation_token=start)
+            rows = [_row(e) for e in next(pages, ())]
+            following = getattr(pages, "continuation_token", None)
+            return rows, json.dumps(following) if following else ""
+
         try:
-            with _Ledgering(f"query {self.name}"):
-                pages = self._tables.client(self.name).query_entities(
-                    text, parameters=parameters, results_per_page=size
-                ).by_page(continuation_token=start)
-                rows = [_row(e) for e in next(pages, ())]
+            return _asked(f"query {self.name}", call)
         except NotFound:
             return [], ""
-        following = getattr(pages, "continuation_token", None)
-        return rows, json.dumps(following) if following else ""
 
 
 def _batch_op(op: Op) -> Any:

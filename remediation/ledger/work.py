@@ -21,7 +21,7 @@ from remediation.model import from_utc, utc
 SHARDS = 4
 GRAIN_SECONDS = 5
 
-ALERT, NSG, APPROVAL, NOTICE = "alert", "nsg", "approval", "notice"
+ALERT, NSG, RECHECK, APPROVAL = "alert", "nsg", "recheck", "approval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,10 @@ class Work:
     def nsg(self, nsg_id: str, at: datetime) -> None:
         """Leave a hint to commit this NSG then; hints that fall together are one."""
         self.hint(NSG, nsg_id, bucket(at, GRAIN_SECONDS))
+
+    def recheck(self, nsg_id: str, at: datetime) -> None:
+        """Leave a hint to read this NSG then, whatever the ledger says of it."""
+        self.hint(RECHECK, nsg_id, bucket(at, GRAIN_SECONDS))
 
     def alert(self, alert_id: str, accusation: str, at: datetime) -> None:
         """Leave a hint to look at this body of an alert then."""

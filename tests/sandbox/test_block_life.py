@@ -207,7 +207,7 @@ def test_a_block_may_be_extended_but_not_beyond_seven_days(azure: Azure):
 
     import pytest
 
-    from remediation.errors import Invalid, NotFound
+    from remediation.errors import BadInput, NotFound
 
     azure.world.seed(estate())
     azure.attack()
@@ -217,7 +217,7 @@ def test_a_block_may_be_extended_but_not_beyond_seven_days(azure: Azure):
     azure.clock.forward(hours=30)
     azure.sweep()
     assert azure.owned() == {"outbound": [ATTACKER]}
-    with pytest.raises(Invalid, match="at most"):
+    with pytest.raises(BadInput, match="at most"):
         azure.app.operator.extend(OPERATOR, block_id=block.key.id, by=span(hours=168), reason="slow")
     with pytest.raises(NotFound):
         azure.app.operator.extend(OPERATOR, block_id="none", by=span(hours=1), reason="slow")
@@ -228,3 +228,14 @@ def test_two_alerts_in_one_event_are_both_handled(azure: Azure):
     both = [azure.know(alert()), azure.know(alert("vm2", SECOND))]
     azure.app.on_alert(both, event_id="e", event_time=None)
     assert azure.owned() == {"outbound": [ATTACKER, SECOND], "inbound": [ATTACKER, SECOND]}
+
+
+def test_a_rule_that_goes_leaves_its_better_number_to_one_that_stays(azure: Azure):
+    azure.world.seed(estate({"name": "early", "priority": 101, "direction": "Outbound"}))
+    azure.attack()
+    assert azure.rules()["defender-block-test-outbound"]["priority"] == 100
+    azure.clock.forward(hours=24.1)
+    azure.attack(attacker="2001:db8::7")
+    assert azure.blocks()["outbound", "2001:db8::7"].state is BlockState.ACTIVE
+    assert azure.rules()["defender-block-test-outbound-v6"]["priority"] == 100
+    assert any("outside the policy's window" in n for n in azure.notices("priority"))

@@ -92,7 +92,7 @@ def test_a_hold_placed_after_the_claim_is_seen_by_the_commit(azure: Azure):
     from remediation.guardrails import Hold
 
     azure.app.ledger.control.hold(
-        Hold(ATTACKER, azure.clock.now() + DAY, "ann", "partner"))
+        Hold(ATTACKER, azure.clock.now() + DAY, "ann", "partner", azure.clock.now()))
     azure.faults()
     azure.clock.forward(seconds=60)
     azure.sweep()
@@ -165,7 +165,8 @@ def test_an_answer_that_was_interrupted_is_carried_out_by_the_sweep(azure: Azure
     approval = questions(azure)[0]
     ledger = azure.app.ledger
     ledger.work.hint("approval", approval.id, azure.clock.now())
-    assert ledger.control.decide(approval, "approved", "ann", "checked")  # …and then the process died
+    assert ledger.control.decide(approval, "approved", "ann", "checked", azure.clock.now())
+    # …and then the process died
     azure.clock.forward(seconds=60)
     azure.sweep()
     assert azure.owned() == BOTH
@@ -414,6 +415,8 @@ def test_owned_rules_without_rows_are_adopted_for_a_day_and_told(azure: Azure):
         "name": "defender-block-test-outbound", "priority": 150, "direction": "Outbound",
         "access": "Deny", "destinationAddressPrefixes": ["198.51.100.20/31"],
         "description": "x [defender-responder:test] w:00"}))
+    azure.sweep()  # the daily scan finds it, the next sweep looks closer
+    azure.clock.forward(seconds=10)
     azure.sweep()
     assert {k[1] for k in azure.blocks()} == {"198.51.100.20", "198.51.100.21"}
     assert azure.notices("adopted")

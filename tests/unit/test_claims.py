@@ -69,7 +69,8 @@ def test_an_active_block_is_not_put_in_question_by_an_alert_that_asks():
     (BlockState.FAILED, ("why",), BlockState.WAITING),
     (BlockState.WAITING, (), BlockState.PENDING),
     (BlockState.WAITING, ("why",), BlockState.WAITING),
-    (BlockState.OVERRIDDEN, (), BlockState.WAITING),
+    (BlockState.OVERRIDDEN, (), BlockState.PENDING),
+    (BlockState.OVERRIDDEN, ("why",), BlockState.WAITING),
     (BlockState.SHADOWED, (), BlockState.PENDING),
 ])
 def test_what_a_new_alert_makes_of_each_state(

@@ -54,7 +54,7 @@ def test_a_public_attacker_raises_no_question():
     (Surroundings(Estate(NOW, services_known=False)), "cannot be read"),
     (Surroundings(Estate(NOW, services={"AzureCloud": PrefixSet([ipaddress.ip_network("198.51.100.0/24")])})),
      "AzureCloud"),
-    (Surroundings(ESTATE, holds={ATTACKER: Hold(ATTACKER, NOW + timedelta(hours=1), "ann", "ours")}),
+    (Surroundings(ESTATE, holds={ATTACKER: Hold(ATTACKER, NOW + timedelta(hours=1), "ann", "ours", NOW)}),
      "ann revoked"),
 ])
 def test_doubt_asks_first(around: Surroundings, word: str):
@@ -67,7 +67,7 @@ def test_a_service_tag_elsewhere_asks_nothing():
 
 
 def test_a_hold_that_is_over_asks_nothing():
-    around = Surroundings(ESTATE, holds={ATTACKER: Hold(ATTACKER, NOW, "ann", "ours")})
+    around = Surroundings(ESTATE, holds={ATTACKER: Hold(ATTACKER, NOW, "ann", "ours", NOW)})
     assert questions(ATTACKER, RAILS, around, None, NOW) == ()
 
 

@@ -107,8 +107,9 @@ def test_the_difference_applied_gives_the_wanted_rules(
 ):
     before = nsg(*users)
     for addresses in (first, second):
-        wanted = wanted_rules(before, addresses, OURS, WINDOW)
-        after = applied(before, wanted)
+        after = before
+        for _ in range(3):  # a rule that goes may leave a better number to one that stays
+            after = applied(after, wanted_rules(after, addresses, OURS, WINDOW))
         assert not difference(after, wanted_rules(after, addresses, OURS, WINDOW), OURS)
         for direction in Direction:
             for family in (4, 6):

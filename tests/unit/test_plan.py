@@ -24,7 +24,7 @@ from remediation.model import (
 )
 from remediation.nsg import Nsg, Ownership, Rule
 from remediation.plan import Scene, decide
-from remediation.policy import Policy, load_policy, parse_policy
+from remediation.policy import DEFAULT_POLICY, Policy, load_policy, parse_policy
 from tests.unit.raw import ATTACKER, VM, rest
 
 NOW = datetime(2026, 1, 1, 3, tzinfo=UTC)
@@ -192,7 +192,7 @@ def test_an_old_alert_asks_first():
 
 
 def test_a_hold_asks_and_a_person_who_overrides_settles_it():
-    held = replace(AROUND, holds={ATTACKER: Hold(ATTACKER, NOW + timedelta(hours=1), "ann", "ours")})
+    held = replace(AROUND, holds={ATTACKER: Hold(ATTACKER, NOW + timedelta(hours=1), "ann", "ours", NOW)})
     assert "ann revoked" in asks(plan(scene=replace(SCENE, around=held)))
     assert not asks(plan(scene=replace(SCENE, around=held, override="bob")))
 
@@ -218,7 +218,8 @@ def test_addresses_beyond_the_cap_per_alert_ask_first():
 
 
 def test_addresses_beyond_the_cap_per_nsg_ask_first():
-    policy = replace(POLICY, caps=replace(POLICY.caps, addresses_per_nsg=3))
+    policy = parse_policy(DEFAULT_POLICY.read_text().replace(
+        "addresses_per_nsg = 500", "addresses_per_nsg = 3"))
     scene = replace(SCENE, live={SUBNET_NSG: frozenset({"198.51.100.1", "192.0.2.1"})})
     found = plan(many(3), scene, policy=policy)
     asked = {b.key.address for b in found.blocks if b.ask}
