@@ -1,6 +1,6 @@
 """The front door of ARM: what every request passes, in ARM's own order.
 
-token → api-version → faults → latency → throttling → authorization → locks → group → provider
+token → faults → latency → api-version → throttling → access → locks → group → provider
 """
 
 from __future__ import annotations

@@ -367,9 +367,8 @@ def test_the_cap_of_an_nsg_is_counted_under_the_lease(azure: Azure, tmp_path: Pa
 
 
 def test_a_row_may_have_caps_of_its_own(azure: Azure, tmp_path: Path):
-    policy(azure, tmp_path, ('[alert.Network_CommunicationWithC2]\nmode = "enforce"',
-                             '[alert.Network_CommunicationWithC2]\naddresses_per_alert = 1\n'
-                             'mode = "enforce"'))
+    row = "[alert.Network_CommunicationWithC2]\n"
+    policy(azure, tmp_path, (row, row + "addresses_per_alert = 1\n"))
     azure.world.seed(estate())
     azure.attack(attacker=[ATTACKER, SECOND])
     states = {k: b.state for k, b in azure.blocks().items()}
