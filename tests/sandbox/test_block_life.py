@@ -235,6 +235,7 @@ def test_a_rule_that_goes_leaves_its_better_number_to_one_that_stays(azure: Azur
     azure.attack()
     assert azure.rules()["defender-block-test-outbound"]["priority"] == 100
     azure.clock.forward(hours=24.1)
+    azure.app.sweep._surroundings.refresh(azure.app.budget())  # the estate is known freshly enough
     azure.attack(attacker="2001:db8::7")
     assert azure.blocks()["outbound", "2001:db8::7"].state is BlockState.ACTIVE
     assert azure.rules()["defender-block-test-outbound-v6"]["priority"] == 100
