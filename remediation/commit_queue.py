@@ -29,11 +29,18 @@ class CommitQueue:
             try:
                 self._send(message, wait)
             except NotFound:
-                with translated("create queue"):
-                    self._clients.queue(self._name).create_queue()
+                self._create()
                 self._send(message, wait)
         except RemediationError as error:
             _log.warning("no message for %s, the sweep will see to it: %s", nsg_id, error)
+
+    def _create(self) -> None:
+        try:
+            with translated("create queue"):
+                self._clients.queue(self._name).create_queue()
+        except RemediationError as error:
+            if error.code != "QueueAlreadyExists":  # another thread was faster: as good
+                raise
 
     def _send(self, message: str, wait: float) -> None:
         with translated("send to queue"):

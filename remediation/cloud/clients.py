@@ -32,10 +32,12 @@ USER_AGENT = "defender-responder/1.0"
 CONNECTIONS = 64
 CONNECT_SECONDS, READ_SECONDS = 3.0, 10.0
 LEAST_SECONDS = 0.5
-"""One request may take so long; what takes longer in Azure is an operation that is polled."""
+"""One request to ARM may take so long; what takes longer in Azure is an operation that is polled."""
+STORAGE_SECONDS = (2.0, 4.0)
+"""To connect and to answer: three tries of a table call stay within what a trigger may take."""
 
 
-def _transport() -> RequestsTransport:
+def _transport(connect: float, read: float) -> RequestsTransport:
     """One connection pool for all threads: requests' own holds 10 and throws the others away, each
     with its TLS handshake."""
     import requests
@@ -45,9 +47,7 @@ def _transport() -> RequestsTransport:
     session = requests.Session()
     session.mount("https://", HTTPAdapter(pool_maxsize=CONNECTIONS))
     session.mount("http://", HTTPAdapter(pool_maxsize=CONNECTIONS))
-    return RequestsTransport(
-        session=session, connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS
-    )
+    return RequestsTransport(session=session, connection_timeout=connect, read_timeout=read)
 
 
 def timeouts(deadline: Deadline) -> dict[str, Any]:
@@ -107,7 +107,8 @@ class Clients:
             "credential_scopes": [self._settings.token_scope],
             "retry_policy": RetryPolicy.no_retries(),
             "user_agent": USER_AGENT,
-            "transport": self._once("transport/arm", _transport),
+            "transport": self._once(
+                "transport/arm", lambda: _transport(CONNECT_SECONDS, READ_SECONDS)),
         }
 
     def network(self, subscription: str) -> NetworkManagementClient:
@@ -137,7 +138,7 @@ class Clients:
             from azure.data.tables import TableServiceClient
 
             options: dict[str, Any] = {
-                "retry_total": 0, "transport": _transport(),
+                "retry_total": 0, "transport": _transport(*STORAGE_SECONDS),
             }
             s = self._settings
             if s.storage_connection:
@@ -157,7 +158,7 @@ class Clients:
             s = self._settings
             options: dict[str, Any] = {
                 "message_encode_policy": TextBase64EncodePolicy(), "retry_total": 0,
-                "transport": _transport(),
+                "transport": _transport(*STORAGE_SECONDS),
             }
             if s.storage_connection:
                 return QueueClient.from_connection_string(s.storage_connection, name, **options)

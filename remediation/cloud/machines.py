@@ -7,7 +7,7 @@ machine, its NICs and their subnets are the truth about guards, for the graph la
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from remediation.cloud.clients import Clients
 from remediation.cloud.graph import Graph
 from remediation.cloud.network import Network
 from remediation.errors import NotFound, PermanentError, RemediationError
+from remediation.gather import Gather
+from remediation.log import say
 from remediation.model import Machine, Nic, ResourceId
 
 _log = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ _log = logging.getLogger(__name__)
 COMPUTE_API = "2024-07-01"
 FIRST_VIEW_SECONDS = 4.0
 """A throttled graph may not eat the budget: GETs give the rest of the view."""
+VIEWS_TOGETHER = 100
 VIRTUAL_MACHINE = "microsoft.compute/virtualmachines"
 
 
@@ -45,6 +48,9 @@ class Machines:
         self._graph = graph
         self._network = network
         self._kept: Kept[str, Machine] = Kept(clock, keep_seconds)
+        self._views: Gather[tuple[str, Deadline], dict[str, str]] = Gather(
+            self._views_together, VIEWS_TOGETHER
+        )
         self._subnets: Kept[str, str] = Kept(clock, keep_seconds)
 
     def trace(self, resource_ids: tuple[str, ...], deadline: Deadline) -> Traced:
@@ -92,15 +98,20 @@ class Machines:
     def _first_view(self, vm_id: str, deadline: Deadline) -> Mapping[str, str]:
         """Public addresses by the id of their resource, from the graph; it may know none yet."""
         try:
-            rows = self._graph.rows("machine_nics", deadline.within(FIRST_VIEW_SECONDS), ids=[vm_id])
+            return self._views((vm_id, deadline.within(FIRST_VIEW_SECONDS)))
         except RemediationError as error:
-            _log.warning("graph does not answer for %s, going on with GETs: %s", vm_id, error)
+            say(_log, "graph-silent", level=logging.WARNING, machine=vm_id, error=str(error))
             return {}
-        return {
-            str(r["publicIpId"]): str(r["publicIp"])
-            for r in rows
-            if r.get("publicIpId") and r.get("publicIp")
-        }
+
+    def _views_together(self, asked: Sequence[tuple[str, Deadline]]) -> list[dict[str, str]]:
+        """One query for all machines at hand."""
+        shortest = min((deadline for _, deadline in asked), key=lambda d: d.left())
+        rows = self._graph.rows("machine_nics", shortest, ids=sorted({vm for vm, _ in asked}))
+        views: dict[str, dict[str, str]] = {vm: {} for vm, _ in asked}
+        for r in rows:
+            if r.get("publicIpId") and r.get("publicIp"):
+                views.get(str(r["vmId"]), {})[str(r["publicIpId"])] = str(r["publicIp"])
+        return [views[vm] for vm, _ in asked]
 
     def _nic(self, nic_id: str, seen: Mapping[str, str], deadline: Deadline) -> Nic:
         properties = self._network.read_nic(nic_id, deadline).get("properties") or {}

@@ -106,3 +106,12 @@ def test_the_hours_allowance_is_given_out_once_however_many_ask(azure: Azure, tm
     states = [b.state.value for b in azure.blocks().values()]
     assert states.count("active") == 30
     assert states.count("waiting") == 50
+
+
+def test_a_queue_that_is_made_by_two_at_once_takes_both_messages(azure: Azure):
+    queue = azure.app.responder._queue
+    queue._create()
+    queue._create()
+    queue.send("/a")
+    client = queue._clients.queue(azure.settings["COMMIT_QUEUE"])
+    assert client.get_queue_properties().approximate_message_count == 1
