@@ -156,11 +156,13 @@ class Operator:
         hold: timedelta,
     ) -> dict[str, Any]:
         """Lift blocks now and keep their addresses from being blocked unasked for a while."""
+        now = self._clock.now()
+        if address:  # held before anything is looked up: what is claimed meanwhile meets the hold
+            self._ledger.control.hold(Hold(address, now + hold, caller.name, reason, now))
         blocks = list(self._ledger.blocks.find(address=address, block_id=block_id))
         if not blocks and not address:
             raise NotFound(f"no live block {block_id}")
-        now = self._clock.now()
-        for held in {address} if address else {b.key.address for b in blocks}:
+        for held in {b.key.address for b in blocks} - {address}:
             self._ledger.control.hold(Hold(held, now + hold, caller.name, reason, now))
         revoked: list[str] = []
         for block in blocks:

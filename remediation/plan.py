@@ -30,6 +30,10 @@ from remediation.nsg import Nsg, Ownership, Wanted, wanted_rules
 from remediation.policy import Caps, Policy, Row
 from remediation.proof import prove
 
+MOST_ADDRESSES = 50
+"""Real alerts name up to so many. Beyond it nothing is even asked: an alert's text is not trusted,
+and every block costs table calls and room in an NSG."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -101,7 +105,9 @@ def decide(
     row = policy.row_for(alert)
     mode, reasons = effective_mode(alert, row, cap, verdict)
     addresses, skipped = screen(alert, policy, mode, scene.around)
-    gaps: list[Skipped] = []
+    gaps = [Skipped(a, f"beyond the {MOST_ADDRESSES} addresses one alert may name")
+            for a in addresses[MOST_ADDRESSES:]]
+    addresses = addresses[:MOST_ADDRESSES]
     blocks: list[PlannedBlock] = []
     if addresses:
         for resource, why in scene.untraced:
@@ -250,7 +256,8 @@ def _notices(
             if verdict is Verdict.UNKNOWN
             else "Defender holds this alert with other content"
         )
-    notices += [f"{g.resource_id or 'machines'}: {g.reason}" for g in gaps]
+    notices += dict.fromkeys(
+        g.reason if g.address else f"{g.resource_id or 'machines'}: {g.reason}" for g in gaps)
     waiting = sum(1 for b in blocks if b.ask)
     if waiting:
         notices.append(f"{waiting} of {len(blocks)} blocks wait for approval")

@@ -113,6 +113,8 @@ class Responder:
             return Seen(alert.alert_id, "duplicate", "known")
         elif now - (record.time("received") or now) < self._patience:
             return Seen(alert.alert_id, "duplicate", "being worked on")
+        if deadline.over:  # one of many in an event: the hint brings the sweep to it
+            return Seen(alert.alert_id, "pending", "the budget ended")
         return self.resume(record, alert, deadline)
 
     @property
@@ -162,6 +164,9 @@ class Responder:
             return Seen(alert.alert_id, "paused", "acting is paused")
         decision = self._survey.look(alert, deadline, override="", reserve=True)
         plan = decision.plan
+        if self._done_under_its_own_id(decision.alert, alert):
+            self.finish(record, error="")
+            return Seen(alert.alert_id, "duplicate", f"it is {decision.alert.alert_id}")
         now = self._clock.now()
         record = self._ledger.alerts.update(
             record, state=AlertState.PLANNED.value, verified=utc(decision.verified),
@@ -173,6 +178,13 @@ class Responder:
         for nsg_id in dict.fromkeys(k.nsg_id for k in keys):
             self.commit_nsg(nsg_id, deadline)
         return Seen(alert.alert_id, plan.mode.value, f"{len(keys)} blocks claimed")
+
+    def _done_under_its_own_id(self, held: Alert, delivered: Alert) -> bool:
+        """A body with an id of its own that leads to another alert: that one may be done with."""
+        if held.alert_id == delivered.alert_id:
+            return False
+        own = self._ledger.alerts.get(held.alert_id, held.accusation())
+        return own is not None and own.state is AlertState.DONE
 
     def hint_again(self, record: AlertRecord) -> None:
         """Have the sweep look at the alert again, later with every attempt."""
@@ -197,7 +209,7 @@ class Responder:
             return []
         claims = [
             Claim(b.key, plan.alert_id, alert.alert_type, b.lifetime, b.decisive, b.targets, b.ask,
-                  explicit, by)
+                  explicit, by, at=decision.verified)
             for b in plan.blocks
         ]
         asking = [c for c in claims if c.asks]

@@ -109,7 +109,6 @@ class Sweep:
             if not hints:
                 break
             result.followed += len(hints)
-            hints.sort(key=lambda h: (h.kind == ALERT, h.at))  # lifts wait for no alert
             with ThreadPoolExecutor(THREADS, "sweep") as pool:
                 list(pool.map(lambda h: self._follow(h, deadline, result), hints))
             if len(hints) < BATCH:
@@ -130,7 +129,7 @@ class Sweep:
             if hint.kind == NSG:
                 self._follow_nsg(hint.id, deadline, result)
             elif hint.kind == RECHECK:
-                result.committed += self._responder.commit_nsg(hint.id, deadline, forced=True).held
+                self._recheck(hint.id, deadline, result)
             elif hint.kind == ALERT:
                 self._follow_alert(hint, deadline, result)
             elif hint.kind == APPROVAL:
@@ -143,6 +142,13 @@ class Sweep:
         except Exception:  # noqa: BLE001 - one hint's fault must not keep other blocks from being lifted
             result.left += 1
             _log.exception("hint %s %s is left", hint.kind, hint.id)
+
+    def _recheck(self, nsg_id: str, deadline: Deadline, result: Swept) -> None:
+        done = self._responder.commit_nsg(nsg_id, deadline, forced=True)
+        result.committed += done.held
+        if not done.held:
+            again = timedelta(seconds=self._settings.lease_seconds + 2)
+            self._ledger.work.recheck(nsg_id, self._clock.now() + again)
 
     def _follow_nsg(self, nsg_id: str, deadline: Deadline, result: Swept) -> None:
         blocks = self._ledger.blocks.live(nsg_id)

@@ -26,6 +26,7 @@ __all__ = ["ALERT_ID", "alert_ref", "normalise", "read", "read_text", "unwrap"]
 ALERT_ID = re.compile(r"[A-Za-z0-9_.:@+-]{1,200}")
 """Defender's ids, GUIDs and incident names; what fits a table key as it is."""
 LONGEST_NAME = 300
+MOST_RESOURCES = 50
 _RESOURCE_ID = re.compile(r"/subscriptions/[\w.()/~ -]{1,600}", re.ASCII)
 _ARM_ALERT = re.compile(
     r"/subscriptions/(?P<sub>[0-9a-f-]{36})(?:/resourcegroups/(?P<group>[\w.()-]{1,90}))?"
@@ -198,7 +199,9 @@ def _resource_ids(fields: Fields, entities: Entities, warnings: list[str]) -> tu
             warnings.append(f"resource id: {one[:80]!r} is not one of Azure's")
             continue
         found[one] = None
-    return tuple(found)
+    if len(found) > MOST_RESOURCES:
+        warnings.append(f"resource ids: {len(found)}, of which {MOST_RESOURCES} are looked at")
+    return tuple(found)[:MOST_RESOURCES]
 
 
 def alert_ref(fields: Fields, alert_id: str, resources: tuple[str, ...]) -> AlertRef | None:

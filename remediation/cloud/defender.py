@@ -18,7 +18,7 @@ from remediation.alerts import normalise
 from remediation.clock import Clock, Deadline, Pace
 from remediation.cloud.clients import Clients
 from remediation.cloud.graph import Graph
-from remediation.errors import Forbidden, Invalid, MalformedAlert, NotFound, RemediationError
+from remediation.errors import Forbidden, Invalid, MalformedAlert, NotFound, TemporaryError
 from remediation.gather import Gather
 from remediation.log import say
 from remediation.model import Alert, AlertRef, Verdict, utc
@@ -29,6 +29,7 @@ API = "2022-01-01"
 GETS_AT_ONCE, GETS_PER_SECOND = 40.0, 8.0
 """Of the reads that ARM allows a principal (250 at once, 25 a second), what alerts may take."""
 NAMES_TOGETHER = 50
+TOGETHER_SECONDS = 4.0
 _NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _WORD = re.compile(r"\w{1,40}", re.ASCII)
@@ -46,7 +47,6 @@ class Held:
 
 
 type _Asked = tuple[AlertRef, Deadline]
-type _Answer = Mapping[str, Any] | RemediationError | None
 
 
 class Defender:
@@ -56,16 +56,25 @@ class Defender:
         self._clients = clients
         self._graph = graph
         self._pace = Pace(clock, GETS_AT_ONCE, GETS_PER_SECOND)
-        self._together: Gather[_Asked, _Answer] = Gather(self._fetch_together, NAMES_TOGETHER)
+        self._together: Gather[_Asked, Mapping[str, Any] | None] = Gather(
+            self._fetch_together, NAMES_TOGETHER
+        )
 
     def confirm(self, alert: Alert, deadline: Deadline) -> Held:
         """Ask Defender for the alert. Its text, not the delivered one, is what may be acted upon."""
         if alert.ref is None:
             return Held(Verdict.UNKNOWN)
         try:
-            raw = self.fetch(alert.ref, deadline)
+            held = self._held(alert, self.fetch(alert.ref, deadline))
+            if held.verdict is Verdict.DIFFERENT and _WORD.fullmatch(alert.ref.location):
+                # The graph lags: what it held a moment ago is not Defender's last word.
+                held = self._held(alert, self._get(alert.ref, deadline))
         except (Forbidden, Invalid) as error:
             return Held(Verdict.UNKNOWN, trouble=f"Defender cannot be asked: {error}")
+        return held
+
+    @staticmethod
+    def _held(alert: Alert, raw: Mapping[str, Any] | None) -> Held:
         if raw is None:
             return Held(Verdict.UNKNOWN)
         try:
@@ -82,12 +91,16 @@ class Defender:
         it will not tell us."""
         if not (_NAME.fullmatch(ref.name) and _GUID.fullmatch(ref.subscription_id)):
             return None
-        if _WORD.fullmatch(ref.location) and self._pace.take():
+        placed = _WORD.fullmatch(ref.location) is not None
+        if placed and self._pace.take():
             return self._get(ref, deadline)
-        answer = self._together((ref, deadline))
-        if isinstance(answer, RemediationError):
-            raise answer
-        return answer
+        try:
+            row = self._together((ref, deadline.within(TOGETHER_SECONDS)))
+        except TemporaryError:
+            if not placed:
+                raise
+            row = None
+        return self._get(ref, deadline) if row is None and placed else row
 
     def _get(self, ref: AlertRef, deadline: Deadline) -> Mapping[str, Any] | None:
         base = f"/subscriptions/{ref.subscription_id}"
@@ -102,21 +115,11 @@ class Defender:
                 continue  # kept under the other scope, or nowhere
         return None
 
-    def _fetch_together(self, asked: Sequence[_Asked]) -> list[_Answer]:
-        """One query for all; then a GET for each that has a location and that the graph lacks. An
-        error of one GET is that one's answer."""
-        shortest = min((deadline for _, deadline in asked), key=lambda d: d.left())
-        rows = self._rows({ref.name for ref, _ in asked}, shortest)
-        found: list[_Answer] = []
-        for ref, deadline in asked:
-            answer: _Answer = rows.get((ref.subscription_id, ref.name.lower()))
-            if answer is None and _WORD.fullmatch(ref.location):
-                try:
-                    answer = self._get(ref, deadline)
-                except RemediationError as error:
-                    answer = error
-            found.append(answer)
-        return found
+    def _fetch_together(self, asked: Sequence[_Asked]) -> list[Mapping[str, Any] | None]:
+        """One query for all at hand; what it lacks each asker fetches for itself."""
+        longest = max((deadline for _, deadline in asked), key=lambda d: d.left())
+        rows = self._rows({ref.name for ref, _ in asked}, longest)
+        return [rows.get((ref.subscription_id, ref.name.lower())) for ref, _ in asked]
 
     def _rows(
         self, names: Iterable[str], deadline: Deadline

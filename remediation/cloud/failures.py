@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _BY_CODE: dict[str, type[RemediationError]] = {
     "ScopeLocked": Locked,
+    "InvalidAuthenticationTokenTenant": Forbidden,  # a subscription of somebody else's tenant
+    "SubscriptionNotFound": NotFound,
     "ReadOnlyDisabledSubscription": Forbidden,
     "SecurityRuleConflict": Conflict,
     "SecurityRuleCountLimitReached": NoCapacity,

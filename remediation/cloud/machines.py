@@ -16,7 +16,7 @@ from remediation.cloud.cache import Kept
 from remediation.cloud.clients import Clients
 from remediation.cloud.graph import Graph
 from remediation.cloud.network import Network
-from remediation.errors import NotFound, PermanentError, RemediationError
+from remediation.errors import NotFound, PermanentError, RemediationError, Unfinished
 from remediation.gather import Gather
 from remediation.log import say
 from remediation.model import Machine, Nic, ResourceId
@@ -57,6 +57,8 @@ class Machines:
         """Machines behind these resources. Temporary errors are raised: a later try may find all."""
         machines, untraced = [], []
         for resource in resource_ids:
+            if deadline.over:
+                raise Unfinished(f"{len(resource_ids)} resources could not be looked at in time")
             parts = ResourceId.parse(resource)
             if parts is None or parts.kind != VIRTUAL_MACHINE:
                 what = parts.kind if parts else "this resource"

@@ -17,7 +17,7 @@ from remediation.cloud.clients import Clients, timeouts
 from remediation.cloud.failures import of_operation, translated
 from remediation.cloud.retry import retrying
 from remediation.effective import groups_from_arm
-from remediation.errors import NotFound, TemporaryError, Unfinished
+from remediation.errors import NotFound, RemediationError, Unfinished
 from remediation.log import say
 from remediation.model import ResourceId
 from remediation.nsg import Nsg, Rule, nsg_from_arm, rule_to_arm
@@ -116,14 +116,14 @@ class Network:
     def wait_for(self, subscription: str, operation: str, deadline: Deadline) -> None:
         """Wait for an operation that an earlier holder left running.
 
-        Raises StillRunning at the deadline, and what the operation failed with if it is for good;
-        after any other failure the rules, read next, will be written again.
+        Raises StillRunning at the deadline. However it failed, the rules, read next, are written
+        again, and that write's answer is the verdict on each rule.
         """
         try:
             self._settle(subscription, operation, deadline, 0)
         except StillRunning:
             raise
-        except TemporaryError as error:
+        except RemediationError as error:
             say(_log, "operation-failed", operation=operation, error=str(error))
 
     def _settle(

@@ -11,7 +11,7 @@ from remediation.clock import Deadline
 from remediation.cloud.activity import Change
 from remediation.commit.parts import Parts, Round
 from remediation.drift import Drift, judge_drift, yields
-from remediation.errors import PermanentError
+from remediation.errors import RemediationError
 from remediation.guardrails import questions, refusal
 from remediation.ledger import Block, Lease, claim_of
 from remediation.log import say
@@ -30,6 +30,7 @@ from remediation.nsg import (
 _log = logging.getLogger(__name__)
 
 MOST_HOSTS = 4096
+ACTIVITY_SECONDS = 3.0
 ADOPTED_LIFETIME = timedelta(hours=24)
 
 
@@ -157,8 +158,9 @@ def _denied(rule: Rule | None, address: str) -> bool:
 
 def _last_change(parts: Parts, work: Round, rule: str, deadline: Deadline) -> Change | None:
     try:
-        return parts.activity.last_change(work.nsg.id, rule, work.now, deadline)
-    except PermanentError as error:
+        return parts.activity.last_change(
+            work.nsg.id, rule, work.now, deadline.within(ACTIVITY_SECONDS))
+    except RemediationError as error:  # who it was is good to know; the rule is needed now
         say(_log, "activity-log", level=logging.WARNING, nsg=work.nsg.id, error=str(error))
         return None
 

@@ -27,6 +27,7 @@ PATIENCE = timedelta(minutes=10)
 """So long an NSG may be missing everywhere: Resource Graph shows a move after some minutes."""
 
 AGAIN = timedelta(minutes=1)
+FOLLOW = timedelta(seconds=5)
 SINCE = "missing_since"
 
 
@@ -89,7 +90,8 @@ def _names(parts: Parts, block: Block, nsg: Nsg) -> bool:
 def _follow(parts: Parts, lease: Lease, blocks: Sequence[Block], nsg: Nsg) -> None:
     """Every live block goes to the NSG's new id; a hint there stands before the first does."""
     now = parts.clock.now()
-    parts.ledger.work.nsg(nsg.id, now)
+    parts.ledger.work.nsg(nsg.id, now + FOLLOW)
+    parts.ledger.control.move_questions(lease.nsg_id, nsg.id)
     for block in blocks:
         targets = tuple(relocated(t, nsg) for t in block.targets)
         note(parts, block, "moved", now, to=nsg.id)
@@ -130,9 +132,9 @@ def _gone(parts: Parts, blocks: Sequence[Block]) -> None:
             ended=now if lifting else None,
             detail="the network security group is gone",
         )
+        note(parts, after, after.state.value, now, detail=after.detail)
         saved, _ = parts.ledger.blocks.save([after])
         for one in saved:
-            note(parts, one, one.state.value, now, detail=one.detail)
             if lifting:
                 parts.ledger.blocks.end(one)
             elif block.state is not BlockState.WAITING:

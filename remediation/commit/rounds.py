@@ -89,6 +89,9 @@ class Commit:
             again = True
             while again:
                 self._run(nsg_id, deadline, result, forced=forced)
+                if deadline.over and not result.left and self._here.called(nsg_id):
+                    result.left = True  # for who called: the queue's message takes over
+                    self.look_at(nsg_id, self._clock.now())
                 again = self._here.leave(nsg_id, stay=not result.left)
         except BaseException:
             self._here.leave(nsg_id, stay=False)
@@ -137,7 +140,9 @@ class Commit:
                 self._ledger.leases.listen(lease)
                 again = self._round(lease, deadline, result, forced=forced)
             except StillRunning as running:
-                if not running.operation or deadline.left() < ARM_RESERVE_SECONDS * 2:
+                left = lease.left(self._clock) - ARM_RESERVE_SECONDS
+                short = deadline.left() < ARM_RESERVE_SECONDS * 2
+                if short or not running.operation or left >= deadline.left():
                     raise
                 # The lease set the limit, not the budget: renew it and go on waiting.
                 self._ledger.leases.renew(lease, self._clock, operation=running.operation)
@@ -178,10 +183,10 @@ class Commit:
         now = self._clock.now()
         blocks = self._ledger.blocks.live(lease.nsg_id)
         changed = marks.fail(self._parts, blocks, error, now, missing=False)
-        self._ledger.blocks.save(changed)
         for block in changed:
             action = "failed" if block.state is BlockState.FAILED else "lift-failed"
             marks.note(self._parts, block, action, now, error=str(error)[:500])
+        self._ledger.blocks.save(changed)
         self.look_at(lease.nsg_id, now + marks.LIFT_RETRY)
         self._ledger.leases.drop(lease)
 
@@ -198,7 +203,8 @@ class Commit:
         try:
             nsg = parts.network.read_nsg(lease.nsg_id, deadline)
         except NotFound:
-            result.moved_to = look_elsewhere(parts, lease, blocks, deadline)
+            everything = marks.live(parts, lease.nsg_id)
+            result.moved_to = look_elsewhere(parts, lease, everything, deadline)
             return False
         lease.memory.pop(SINCE, None)
         here = ResourceId.parse(lease.nsg_id)

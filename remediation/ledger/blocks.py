@@ -30,6 +30,8 @@ KEEP_TARGETS = 60
 CLAIM_TRIES = MOVE_TRIES = 10
 GETS_AT_MOST = 6
 """More rows than so are read with one query of the NSG's partition."""
+LONGEST_TEXT = 30_000
+"""Table Storage takes 32,768 UTF-16 units in a string."""
 ENDED = "~ended"
 
 
@@ -128,6 +130,8 @@ class Claim:
     explicit: bool = False
     approved_by: str = ""
     question: str = ""
+    at: datetime | None = None
+    """When the wishes behind it were read, if not just now: a younger hold wins over it."""
 
 
 def claim_of(block: Block) -> Claim:
@@ -185,12 +189,13 @@ def merge_claim(block: Block | None, claim: Claim, now: datetime) -> Block | Non
             alert_type=claim.alert_type,
             reports=1,
             first_claimed=now,
-            claimed=now,
+            claimed=claim.at or now,
             asks=claim.asks,
             question=claim.question,
             approved_by=claim.approved_by,
         )
     settled = block.state is BlockState.WAITING and not claim.asks
+    still_pending = block.state is BlockState.PENDING  # what was approved is not written yet
     if claim.alert_id in block.alerts and not (claim.explicit or settled):
         return None
     state, asks, question = block.state, block.asks, block.question
@@ -210,8 +215,8 @@ def merge_claim(block: Block | None, claim: Claim, now: datetime) -> Block | Non
         targets=_merged(block.targets, claim.targets),
         alerts=(*(a for a in block.alerts if a != claim.alert_id), claim.alert_id)[-KEEP_ALERTS:],
         reports=block.reports + 1,
-        claimed=now,
-        approved_by=claim.approved_by,
+        claimed=claim.at or now,
+        approved_by=claim.approved_by or (block.approved_by if still_pending else ""),
         revoked_by="" if state is BlockState.PENDING else block.revoked_by,
         attempts=0,
         retry_at=None,
@@ -225,7 +230,10 @@ def _merged(old: Sequence[Target], new: Sequence[Target]) -> tuple[Target, ...]:
 
 
 def merge_moved(there: Block, old: Block) -> Block:
-    """The block under the NSG's new id, with the alerts and the longer life of the one that moved."""
+    """The block under the NSG's new id, with the alerts and the longer life of the one that moved.
+    One that was only adopted there knows nothing of its own."""
+    if not there.alerts:
+        return replace(old, etag=there.etag)
     expires = max((t for t in (there.expires, old.expires) if t is not None), default=None)
     alerts = dict.fromkeys((*old.alerts, *there.alerts))
     return replace(
@@ -404,6 +412,13 @@ _TEXTS = ("alert_type", "rule", "detail", "shadowed_by", "question", "overridden
           "revoked_by", "revoke_reason")
 
 
+def _fitting(targets: list[list[Any]]) -> str:
+    """The newest targets that fit into a property: long names leave room for fewer."""
+    while len(text := json.dumps(targets, separators=(",", ":"))) > LONGEST_TEXT:
+        targets = targets[1:]
+    return text
+
+
 def _values(block: Block) -> dict[str, Any]:
     values: dict[str, Any] = {
         "state": block.state.value,
@@ -413,7 +428,7 @@ def _values(block: Block) -> dict[str, Any]:
         "live": True,
         "lifetime": block.lifetime.total_seconds(),
         "decisive": block.decisive,
-        "targets": json.dumps(targets_to_json(block.targets), separators=(",", ":")),
+        "targets": _fitting(targets_to_json(block.targets)),
         "alerts": json.dumps(list(block.alerts)),
         "asks": json.dumps(list(block.asks)),
         "reports": block.reports,

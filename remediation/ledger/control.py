@@ -167,6 +167,15 @@ class Control:
         """The answer has been acted upon; False if the row has changed meanwhile."""
         return self._change(replace(approval, carried_out=True))
 
+    def move_questions(self, old: str, new: str) -> None:
+        """An NSG has moved: open questions about it go with it."""
+        for approval in list(self.approvals()):
+            if approval.state != "open" or all(c.key.nsg_id != old for c in approval.claims):
+                continue
+            claims = tuple(replace(c, key=replace(c.key, nsg_id=new)) if c.key.nsg_id == old else c
+                           for c in approval.claims)
+            self._change(replace(approval, claims=claims))
+
     def _change(self, approval: Approval) -> bool:
         try:
             self._table.put("approval", approval.id, _approval_values(approval), approval.etag)

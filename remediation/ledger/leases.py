@@ -85,8 +85,11 @@ class Leases:
                 partition, LEASE, {"owner": owner, "memory": memory}, row.etag
             )
         except Conflict:
-            return None
-        taken_over = bool(row.text("owner"))
+            mine = self._table.get(partition, LEASE)  # the answer to our own write may be what was lost
+            if mine is None or mine.text("owner") != owner:
+                return None
+            etag, memory = mine.etag, mine.text("memory") or "{}"
+        taken_over = row is not None and bool(row.text("owner"))
         if taken_over:
             _log.warning("lease of %s taken over from a holder that is gone", nsg_id)
         return Lease(nsg_id, owner, etag, started, self._seconds, json.loads(memory), taken_over)

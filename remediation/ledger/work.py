@@ -69,11 +69,18 @@ class Work:
                   alert=alert_id, accusation=accusation)
 
     def due(self, now: datetime, most: int) -> list[Hint]:
-        """What is to be looked at now, the oldest first, at most so many."""
+        """What is to be looked at now, at most so many: NSGs and questions before alerts, so that a
+        flood of alerts keeps no lift waiting; then the oldest first."""
+        urgent = self._due(f"kind ne '{ALERT}'", now, most)
+        rest = self._due(f"kind eq '{ALERT}'", now, most - len(urgent)) if len(urgent) < most else []
+        return urgent + rest
+
+    def _due(self, which: str, now: datetime, most: int) -> list[Hint]:
         found: list[Hint] = []
         for shard in range(SHARDS):
             rows = self._table.query(
-                "PartitionKey eq @p and RowKey lt @now", p=str(shard), now=utc(now) + "~"
+                f"PartitionKey eq @p and RowKey lt @now and {which}", p=str(shard),
+                now=utc(now) + "~",
             )
             for n, row in enumerate(rows):
                 if n >= most:

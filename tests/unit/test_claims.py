@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from remediation.ledger.blocks import Block, Claim, merge_claim
+from remediation.ledger.blocks import Block, Claim, merge_claim, merge_moved
 from remediation.model import BlockKey, BlockState, Direction, Target
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -97,3 +97,21 @@ def test_a_block_is_due_when_its_time_is_up():
     assert not active().due(LATER)
     assert active().due(NOW + timedelta(hours=24))
     assert not replace(active(), state=BlockState.PENDING).due(NOW + timedelta(hours=25))
+
+
+def test_an_approval_that_is_not_written_yet_outlives_another_alert():
+    approved = replace(active(), state=BlockState.PENDING, approved_by="ann")
+    assert merged(approved, replace(SECOND, asks=())).approved_by == "ann"
+    assert merged(replace(approved, state=BlockState.ACTIVE), replace(SECOND, asks=())).approved_by == ""
+
+
+def test_a_claim_counts_from_when_the_wishes_were_read():
+    assert merged(None, replace(SECOND, at=NOW - timedelta(seconds=9))).claimed == (
+        NOW - timedelta(seconds=9))
+
+
+def test_a_block_that_moved_takes_the_place_of_one_that_was_only_adopted():
+    revoked = replace(active(), state=BlockState.LIFTING, revoked_by="ann")
+    adopted = replace(active(), alerts=(), etag="there")
+    assert merge_moved(adopted, revoked) == replace(revoked, etag="there")
+    assert merge_moved(active(), revoked).state is BlockState.ACTIVE

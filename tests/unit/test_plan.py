@@ -23,7 +23,7 @@ from remediation.model import (
     utc,
 )
 from remediation.nsg import Nsg, Ownership, Rule
-from remediation.plan import Scene, decide
+from remediation.plan import MOST_ADDRESSES, Scene, decide
 from remediation.policy import DEFAULT_POLICY, Policy, load_policy, parse_policy
 from tests.unit.raw import ATTACKER, VM, rest
 
@@ -215,6 +215,13 @@ def test_addresses_beyond_the_cap_per_alert_ask_first():
     found = plan(many(12))
     asked = {b.key.address for b in found.blocks if b.ask}
     assert asked == {"198.51.100.11", "198.51.100.12"}
+
+
+def test_addresses_beyond_what_an_alert_may_name_are_skipped_and_told():
+    found = plan(many(MOST_ADDRESSES + 3))
+    assert len({b.key.address for b in found.blocks}) == MOST_ADDRESSES
+    assert [s.address for s in found.skipped] == ["198.51.100.51", "198.51.100.52", "198.51.100.53"]
+    assert sum("beyond the 50" in n for n in found.notices) == 1
 
 
 def test_addresses_beyond_the_cap_per_nsg_ask_first():
