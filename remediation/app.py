@@ -28,8 +28,8 @@ from remediation.commit_queue import CommitQueue, nsg_of
 from remediation.errors import BadPolicy, BadSettings
 from remediation.ledger import Ledger, Tables
 from remediation.notify import Notifier
-from remediation.nsg import Ownership
 from remediation.operators import Operator
+from remediation.owned import Ownership
 from remediation.policy import load_policy
 from remediation.responder import Responder, Seen
 from remediation.settings import Settings, load_settings, policy_path

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from remediation.model import from_utc
-from remediation.nsg import Nsg, Ownership, Rule, digest, is_parked
+from remediation.nsg import Nsg, Rule, digest
+from remediation.owned import Ownership, is_parked
 from remediation.policy import PipelineDrift
 
 REMEMBER = timedelta(days=1)

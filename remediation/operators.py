@@ -24,7 +24,8 @@ from remediation.ledger import Block, Ledger
 from remediation.ledger.alerts import AlertState, plan_to_json
 from remediation.model import BlockState, Direction, Verdict, utc
 from remediation.notify import Notifier
-from remediation.nsg import Ownership, Rule, difference, network, rule_to_arm, wanted_rules
+from remediation.nsg import Rule, network, rule_to_arm
+from remediation.owned import Ownership, difference, wanted_rules
 from remediation.policy import Policy
 from remediation.responder import Responder
 from remediation.settings import Settings

@@ -26,7 +26,8 @@ from remediation.model import (
     Verdict,
     utc,
 )
-from remediation.nsg import Nsg, Ownership, Wanted, wanted_rules
+from remediation.nsg import Nsg
+from remediation.owned import Ownership, Wanted, wanted_rules
 from remediation.policy import Caps, Policy, Row
 from remediation.proof import prove
 

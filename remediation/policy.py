@@ -18,7 +18,8 @@ from typing import Any, Literal
 from remediation.alerts.kinds import bare_type, known_type
 from remediation.errors import BadPolicy
 from remediation.model import Alert, AlertDirection, Direction, Mode
-from remediation.nsg import HIGHEST_PRIORITY, LOWEST_PRIORITY, Network, Window
+from remediation.nsg import HIGHEST_PRIORITY, LOWEST_PRIORITY, Network
+from remediation.owned import Window
 
 DEFAULT_POLICY = Path(__file__).with_name("policy.toml")
 

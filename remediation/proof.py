@@ -16,16 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from remediation.model import BlockKey, Direction, Target
-from remediation.nsg import (
-    ANY_PORT,
-    REMOTE_NEVER,
-    Nsg,
-    Ownership,
-    Ports,
-    Rule,
-    family_of,
-    network,
-)
+from remediation.nsg import ANY_PORT, REMOTE_NEVER, Nsg, Ports, Rule, family_of, network
+from remediation.owned import Ownership
 
 PROTOCOLS = ("tcp", "udp", "icmp", "esp", "ah")
 PORTLESS = frozenset({"icmp", "esp", "ah"})

@@ -19,7 +19,8 @@ from remediation.gather import GatherBy
 from remediation.ledger import Ledger
 from remediation.log import say
 from remediation.model import Alert, Mode, Nic, Plan, Verdict
-from remediation.nsg import Nsg, Ownership
+from remediation.nsg import Nsg
+from remediation.owned import Ownership
 from remediation.plan import Scene, decide
 from remediation.policy import Policy
 from remediation.settings import Settings

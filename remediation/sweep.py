@@ -25,7 +25,7 @@ from remediation.ledger.work import ALERT, APPROVAL, NSG, RECHECK
 from remediation.log import say
 from remediation.model import utc
 from remediation.notify import Notifier
-from remediation.nsg import Ownership
+from remediation.owned import Ownership
 from remediation.policy import Policy
 from remediation.responder import Responder
 from remediation.settings import Settings

@@ -26,11 +26,12 @@ def read_text(text: str) -> Any:
         raise MalformedAlert("body", "nested too deeply") from None
     except ValueError as whole:
         lines = [line for line in text.splitlines() if line.strip()]
-        if len(lines) > 1:
-            try:
-                return [json.loads(line) for line in lines]
-            except (ValueError, RecursionError):
-                pass  # not lines of JSON either: the first message says more
+        try:
+            found = [json.loads(line) for line in lines] if len(lines) > 1 else []
+        except (ValueError, RecursionError):
+            found = []  # not lines of JSON either: the first message says more
+        if found:
+            return found
         raise MalformedAlert("body", f"not JSON: {whole}") from None
 
 

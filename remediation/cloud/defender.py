@@ -96,9 +96,10 @@ class Defender:
             return self._get(ref, deadline)
         try:
             row = self._together((ref, deadline.within(TOGETHER_SECONDS)))
-        except TemporaryError:
+        except TemporaryError as error:
             if not placed:
                 raise
+            say(_log, "graph-silent", alerts=[ref.name], level=logging.WARNING, error=str(error))
             row = None
         return self._get(ref, deadline) if row is None and placed else row
 

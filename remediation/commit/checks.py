@@ -16,16 +16,8 @@ from remediation.guardrails import questions, refusal
 from remediation.ledger import Block, Lease, claim_of
 from remediation.log import say
 from remediation.model import BlockKey, BlockState, Direction, utc
-from remediation.nsg import (
-    MAX_RULES,
-    Rule,
-    collapse,
-    contains,
-    family_of,
-    is_parked,
-    network,
-    room_for,
-)
+from remediation.nsg import MAX_RULES, Rule, collapse, contains, family_of, network
+from remediation.owned import is_parked, room_for
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from remediation.errors import PermanentError
 from remediation.guardrails import Surroundings
 from remediation.ledger import Block, Ledger
 from remediation.notify import Notifier
-from remediation.nsg import Nsg, Ownership, Rule, family_of
+from remediation.nsg import Nsg, Rule, family_of
+from remediation.owned import Ownership
 from remediation.policy import Policy
 from remediation.settings import Settings
 from remediation.surroundings import SurroundingsReader

@@ -14,7 +14,8 @@ from remediation.effective import objection
 from remediation.errors import Conflict, RemediationError
 from remediation.ledger import Block, Lease
 from remediation.model import BlockState, Target, utc
-from remediation.nsg import Nsg, contains, is_parked
+from remediation.nsg import Nsg, contains
+from remediation.owned import is_parked
 from remediation.proof import Outcome, Proof, prove
 
 CONFIRMED = "confirmed by Azure's effective rules"

@@ -21,7 +21,8 @@ from remediation.errors import (
 from remediation.ledger import Block, Lease
 from remediation.log import say
 from remediation.model import BlockState, Direction
-from remediation.nsg import PARKED, Family, Wanted, Write, contains, difference, digest, wanted_rules
+from remediation.nsg import Family, contains, digest
+from remediation.owned import PARKED, Wanted, Write, difference, wanted_rules
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ each. Hints are written before the rows they point to and are never the truth.
 """
 
 from remediation.ledger.alerts import AlertRecord, Alerts
-from remediation.ledger.blocks import Block, Blocks, Claim, claim_of
+from remediation.ledger.block import Block, Claim, claim_of
+from remediation.ledger.blocks import Blocks
 from remediation.ledger.control import Approval, Control
 from remediation.ledger.leases import Lease, Leases
 from remediation.ledger.store import Tables

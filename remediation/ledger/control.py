@@ -14,7 +14,7 @@ from typing import Any
 from remediation.errors import Conflict
 from remediation.gather import Shared
 from remediation.guardrails import Hold, Protected
-from remediation.ledger.blocks import Claim, claim_from_json, claim_to_json
+from remediation.ledger.block import Claim, claim_from_json, claim_to_json
 from remediation.ledger.store import Tables, encode, pack, unpack
 from remediation.model import from_utc, utc
 
@@ -118,10 +118,7 @@ class Control:
             values = {"address": hold.address, "until": utc(until), "since": utc(hold.since),
                       "by": hold.by, "reason": hold.reason}
             try:
-                if row is None:
-                    self._table.insert(GUARD, key, values)
-                else:
-                    self._table.put(GUARD, key, values, row.etag)
+                self._table.write(row, GUARD, key, values)
             except Conflict:
                 continue  # another person holds it in this moment: read it again
             return
@@ -195,10 +192,7 @@ class Control:
             if granted == 0:
                 return 0
             try:
-                if row is None:
-                    self._table.insert("counter", key, {"n": granted, "at": utc(at)})
-                else:
-                    self._table.put("counter", key, {"n": used + granted, "at": utc(at)}, row.etag)
+                self._table.write(row, "counter", key, {"n": used + granted, "at": utc(at)})
             except Conflict:
                 continue  # another alert took from the same hour: read it again
             return granted
@@ -210,10 +204,7 @@ class Control:
         if row is not None and now - from_utc(row.text("at")) < every:
             return False
         try:
-            if row is None:
-                self._table.insert("job", name, {"at": utc(now)})
-            else:
-                self._table.put("job", name, {"at": utc(now)}, row.etag)
+            self._table.write(row, "job", name, {"at": utc(now)})
         except Conflict:
             return False
         return True

@@ -212,6 +212,15 @@ class Table:
         except NotFound as error:
             raise Conflict(f"{self.name}: the row is gone") from error
 
+    def write(
+        self, before: Row | None, partition: str, key: str, values: Mapping[str, Any]
+    ) -> str:
+        """The row after `before`, as it was read: new if there was none → its etag. Conflict if
+        someone else was faster."""
+        if before is None:
+            return self.insert(partition, key, values)
+        return self.put(partition, key, values, before.etag)
+
     def upsert(self, partition: str, key: str, values: Mapping[str, Any]) -> None:
         """Write a row whatever is there: for rows that only one writer has, whose content is always
         the same, or of which the newest word counts."""

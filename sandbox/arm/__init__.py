@@ -8,5 +8,6 @@
     errors.py    the two writers of error bodies
     adopt.py     resources seeded as ARM shows them
     move.py      resources moved between groups
+    nsgrules.py  what is refused of a security rule
     nsg.py vnet.py nic.py publicip.py compute.py security.py effective.py   one kind of thing each
 """

@@ -1,25 +1,17 @@
-"""Network security groups and their rules: limits, refusals, default rules, back references.
-
-Refusals and their bodies: recorded traffic and public issues. That an address family must not mix
-in one rule is a guess of ours, on the strict side.
-"""
+"""Network security groups and their rules: requests, default rules, back references."""
 
 from __future__ import annotations
 
-import ipaddress
-import itertools
 from typing import Any
 
 from sandbox.arm.call import Answer, Call, check_name, ref
 from sandbox.arm.errors import ArmError, bad, not_found
+from sandbox.arm.nsgrules import GROUPS, LISTS, SINGLES, check_limits, checked
 from sandbox.arm.state import Child, Resource, State
 
 KIND = "microsoft.network/networksecuritygroups"
 TYPE = "Microsoft.Network/networkSecurityGroups"
 RULE_TYPE = f"{TYPE}/securityRules"
-PROTOCOLS = {"*", "tcp", "udp", "icmp", "esp", "ah"}
-MAX_RULES, MAX_ADDRESSES = 1000, 4000
-TAGS_SINGULAR = ("virtualnetwork", "internet", "azureloadbalancer")
 
 _DEFAULTS = (
     ("AllowVnetInBound", "Allow inbound traffic from all VMs in VNET", "VirtualNetwork",
@@ -33,11 +25,6 @@ _DEFAULTS = (
      "Allow", 65001, "Outbound"),
     ("DenyAllOutBound", "Deny all outbound traffic", "*", "*", "Deny", 65500, "Outbound"),
 )
-_LISTS = ("sourcePortRanges", "destinationPortRanges", "sourceAddressPrefixes",
-          "destinationAddressPrefixes")
-_SINGLES = ("description", "protocol", "sourcePortRange", "destinationPortRange",
-            "sourceAddressPrefix", "destinationAddressPrefix")
-_GROUPS = ("sourceApplicationSecurityGroups", "destinationApplicationSecurityGroups")
 
 
 # --- rendering ---
@@ -102,7 +89,7 @@ def _default(nsg: Resource, name: str, description: str, source: str, destinatio
             "provisioningState": nsg.state, "description": description, "protocol": "*",
             "sourcePortRange": "*", "destinationPortRange": "*", "sourceAddressPrefix": source,
             "destinationAddressPrefix": destination, "access": access, "priority": priority,
-            "direction": direction, **{k: [] for k in _LISTS},
+            "direction": direction, **{k: [] for k in LISTS},
         },
     }
 
@@ -111,11 +98,11 @@ def render_rule(nsg: Resource, rule: Child) -> dict[str, Any]:
     """A rule as ARM shows it: the four plural lists are always there, singles only if sent."""
     p = rule.properties
     out: dict[str, Any] = {"provisioningState": rule.state}
-    out.update({k: p[k] for k in _SINGLES if k in p})
+    out.update({k: p[k] for k in SINGLES if k in p})
     out.update({"access": p["access"].title(), "priority": p["priority"],
                 "direction": p["direction"].title()})
-    out.update({k: p.get(k) or [] for k in _LISTS})
-    out.update({k: [ref(g["id"]) for g in p[k]] for k in _GROUPS if p.get(k)})
+    out.update({k: p.get(k) or [] for k in LISTS})
+    out.update({k: [ref(g["id"]) for g in p[k]] for k in GROUPS if p.get(k)})
     return {"name": rule.name, "id": f"{nsg.id}/securityRules/{rule.name}", "etag": nsg.etag,
             "type": RULE_TYPE, "properties": out}
 
@@ -137,13 +124,13 @@ def put(call: Call) -> Answer:
         call.check_match(old)
         _refuse_if_busy(call, old)
     for given in properties.get("securityRules") or []:
-        rule = _checked(call.id, str(given.get("name", "")), given.get("properties") or {}, rules)
+        rule = checked(call.id, str(given.get("name", "")), given.get("properties") or {}, rules)
         rules[rule.name.lower()] = rule
     nsg = old or Resource(call.id, KIND, {})
     before = nsg.children.get("securityrules", {})
     same = old is not None and {k: r.properties for k, r in before.items()} == {
         k: r.properties for k, r in rules.items()}
-    _check_limits(call.id, rules)
+    check_limits(call.id, rules)
     nsg.body = {k: body[k] for k in ("location", "tags") if k in body}
     nsg.body["properties"] = {k: v for k, v in properties.items() if k == "flushConnection"}
     nsg.children["securityrules"] = before if same else rules
@@ -194,8 +181,8 @@ def put_rule(call: Call) -> Answer:
     rules = nsg.children.setdefault("securityrules", {})
     old = rules.get(name.lower())
     others = {k: r for k, r in rules.items() if k != name.lower()}
-    rule = _checked(nsg.id, old.name if old else name, call.json().get("properties") or {}, others)
-    _check_limits(nsg.id, {**others, name.lower(): rule})
+    rule = checked(nsg.id, old.name if old else name, call.json().get("properties") or {}, others)
+    check_limits(nsg.id, {**others, name.lower(): rule})
     if old is not None and old.properties == rule.properties and old.state == "Succeeded":
         op = call.state.begin(f"{nsg.id}/securityRules/{name}", "PutSecurityRuleOperation",
                               "Microsoft.Network", nsg.location, call.api, lambda: None, seconds=0)
@@ -289,119 +276,3 @@ def _refuse_if_busy(call: Call, nsg: Resource) -> None:
                        f"be retried in {seconds} seconds.",
         }],
     )
-
-
-# --- what is refused ---
-
-
-def _checked(nsg_id: str, name: str, p: dict[str, Any], others: dict[str, Child]) -> Child:
-    """A rule from its request, or ARM's refusal."""
-    check_name(name)
-    rule_id = f"{nsg_id}/securityRules/{name}"
-    for field, allowed in (("protocol", PROTOCOLS), ("access", {"allow", "deny"}),
-                           ("direction", {"inbound", "outbound"})):
-        if str(p.get(field, "")).lower() not in allowed:
-            raise bad("InvalidRequestFormat", f"Cannot parse the request: {field} of {rule_id} has "
-                      f"the value '{p.get(field)}'.")
-    priority = p.get("priority")
-    if isinstance(priority, bool) or not isinstance(priority, int) or not 100 <= priority <= 4096:
-        raise bad("SecurityRuleInvalidPriority", f"Security rule {rule_id} has invalid Priority. "
-                  f"Value provided: {priority} Allowed range 100-4096.")
-    if len(str(p.get("description") or "")) > 140:
-        raise bad("SecurityRuleInvalidDescription", f"Security rule {rule_id} has a description of "
-                  "more than 140 characters.")
-    for other in others.values():
-        if (other.properties["priority"] == priority
-                and other.properties["direction"].lower() == p["direction"].lower()):
-            raise bad("SecurityRuleConflict", f"Security rule {other.name} conflicts with rule "
-                      f"{name}. Rules cannot have the same Priority and Direction. To learn more, "
-                      "see aka.ms/nsgrules.")
-    for side in ("source", "destination"):
-        _check_side(rule_id, side, p)
-    kept = {k: p[k] for k in (*_SINGLES, *_LISTS, *_GROUPS, "access", "priority", "direction")
-            if p.get(k) is not None}
-    return Child(name, kept)
-
-
-def _check_side(rule_id: str, side: str, p: dict[str, Any]) -> None:
-    one, many = p.get(f"{side}AddressPrefix"), p.get(f"{side}AddressPrefixes") or []
-    groups = p.get(f"{side}ApplicationSecurityGroups") or []
-    if not one and not many and not groups:
-        raise _bad_prefix(rule_id, "")
-    if one and not _is_tag(one) and one != "*":
-        _network(rule_id, one)
-    networks = []
-    title = f"{side.title()}AddressPrefix"
-    for text in many:
-        if text == "*" or _is_tag(text):
-            raise bad("SecurityRuleParameterContainsUnsupportedValue",
-                      f"Security rule parameter {title} for rule with Id {rule_id} cannot specify "
-                      "existing VIRTUALNETWORK, INTERNET, AZURELOADBALANCER, '*' or system tags. "
-                      f"Unsupported value used: {text}.")
-        networks.append((_network(rule_id, text), text))
-    if len({n.version for n, _ in networks}) > 1:
-        raise _bad_prefix(rule_id, ", ".join(t for _, t in networks))
-    networks.sort(key=lambda n: (int(n[0].network_address), n[0].prefixlen))
-    for (a, x), (b, y) in itertools.pairwise(networks):
-        if a.overlaps(b):
-            raise bad("OverlappingSubnetsNotPermittedInSecurityRule",
-                      f"Security rule parameter {title} for rule with Id {rule_id} contains "
-                      f"overlapping subnets [{x}, {y}], which is not permitted.")
-    for name in (f"{side}PortRange", f"{side}PortRanges"):
-        values = p.get(name)
-        for text in [values] if isinstance(values, str) else values or []:
-            if not _is_port(text, plural=name.endswith("s")):
-                raise bad("SecurityRuleInvalidPortRange", f"Security rule {rule_id} has invalid Port "
-                          f"range. Value provided: {text}. Value should be an integer OR integer "
-                          "range with '-' delimiter. Valid range 0-65535.")
-
-
-def _is_tag(text: str) -> bool:
-    """Service tags are words; anything with a digit first, a dot between digits or a colon is an
-    address."""
-    return text[:1].isalpha() and ":" not in text
-
-
-def _network(rule_id: str, text: str) -> Any:
-    try:
-        if text.isascii() and text.isdigit():  # .NET reads a bare number as an address
-            return ipaddress.ip_network(int(text) & 0xFFFFFFFF)
-        return ipaddress.ip_network(text)
-    except ValueError:
-        raise _bad_prefix(rule_id, text) from None
-
-
-def _bad_prefix(rule_id: str, text: str) -> ArmError:
-    return bad("SecurityRuleInvalidAddressPrefix", f"Security rule {rule_id} has invalid Address "
-               f"prefix. Value provided: {text}")
-
-
-def _is_port(text: str, *, plural: bool) -> bool:
-    if text == "*":
-        return not plural
-    low, dash, high = str(text).partition("-")
-    try:
-        a, b = int(low), int(high if dash else low)
-    except ValueError:
-        return False
-    return 0 <= a <= b <= 65535
-
-
-def _check_limits(nsg_id: str, rules: dict[str, Child]) -> None:
-    if len(rules) > MAX_RULES:
-        raise bad("SecurityRuleCountLimitReached",
-                  "A security group cannot have more than 1000 security rules.")
-    for side in ("source", "destination"):
-        count = sum(
-            len(r.properties.get(f"{side}AddressPrefixes") or ())
-            + bool(r.properties.get(f"{side}AddressPrefix"))
-            for r in rules.values()
-        )
-        if count > MAX_ADDRESSES:
-            name = f"{side.title()}AddressPrefixes"
-            raise bad(
-                "SecurityRuleAddressesOrPortsPerSecurityGroupLimitReached",
-                f"Network security group {nsg_id} has {count} {name}. A security group cannot have "
-                f"more than 4000 {name} as per the limit "
-                "MaxSecurityRuleAddressesOrPortsPerSecurityGroup.",
-            )

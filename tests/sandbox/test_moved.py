@@ -34,6 +34,13 @@ def blocks_there(azure: Azure) -> list[Any]:
     return azure.app.ledger.blocks.live(NEW_NSG.lower())
 
 
+def after(azure: Azure, hours: float, then: int = 1) -> None:
+    """A sweep so much later, and some more, a minute apart."""
+    azure.clock.forward(hours=hours)
+    azure.sweep()
+    minutes(azure, then)
+
+
 def minutes(azure: Azure, count: int) -> None:
     for _ in range(count):
         azure.clock.forward(seconds=61)
@@ -45,9 +52,7 @@ def test_blocks_follow_an_nsg_that_moved_and_are_lifted_there_on_time(azure: Azu
     one = azure.attack()
     before = azure.blocks()["outbound", ATTACKER]
     move(azure)
-    azure.clock.forward(hours=1.1)
-    azure.sweep()
-    minutes(azure, 1)
+    after(azure, 1.1)
     assert azure.blocks() == {}
     assert {b.state for b in blocks_there(azure)} == {BlockState.ACTIVE}
     assert {b.expires for b in blocks_there(azure)} >= {before.expires}
@@ -65,9 +70,7 @@ def test_a_lift_that_comes_due_after_the_move_is_done_at_the_new_place(azure: Az
     azure.world.seed(estate())
     azure.attack()
     move(azure)
-    azure.clock.forward(hours=24.5)
-    azure.sweep()
-    minutes(azure, 1)
+    after(azure, 24.5)
     assert azure.owned() == {}
     assert {b.state for b in azure.ended()} == {BlockState.LIFTED}
 
@@ -76,9 +79,7 @@ def test_a_move_with_network_and_nic_is_followed_too(azure: Azure):
     azure.world.seed(estate())
     azure.attack()
     move(azure, "virtualNetworks/vnet", "networkInterfaces/nic")
-    azure.clock.forward(hours=1.1)
-    azure.sweep()
-    minutes(azure, 1)
+    after(azure, 1.1)
     assert {b.state for b in blocks_there(azure)} == {BlockState.ACTIVE}
     assert azure.owned() == BOTH
 
@@ -103,9 +104,7 @@ def test_a_machine_whose_guard_is_gone_is_looked_at_anew(azure: Azure):
     azure.attack(attacker=SECOND)
     assert {(b.key.address, b.state) for b in blocks_there(azure)} >= {(SECOND, BlockState.ACTIVE)}
     assert azure.owned()["outbound"] == [ATTACKER, SECOND], "what no row here explains is kept"
-    azure.clock.forward(hours=1.1)
-    azure.sweep()
-    minutes(azure, 1)
+    after(azure, 1.1)
     assert azure.blocks() == {}
     assert azure.owned() == {d: [ATTACKER, SECOND] for d in BOTH}
 
@@ -116,9 +115,7 @@ def test_a_move_that_the_graph_does_not_show_yet_is_waited_for(azure: Azure):
     azure.sweep()
     azure.world.tune(graph_lag=3600)
     move(azure)
-    azure.clock.forward(hours=1.1)
-    azure.sweep()
-    minutes(azure, 2)
+    after(azure, 1.1, 2)
     assert azure.states() == {"active"}, "nothing is decided while the graph may lag"
     azure.world.tune(graph_lag=0)
     minutes(azure, 2)
@@ -141,9 +138,7 @@ def test_an_nsg_deleted_meanwhile_fails_its_blocks_and_is_told(azure: Azure):
     azure.world.seed(estate())
     azure.attack()
     delete_nsg(azure)
-    azure.clock.forward(hours=1.1)
-    azure.sweep()
-    minutes(azure, 12)
+    after(azure, 1.1, 12)
     assert azure.states() == {"failed"}
     assert any("is gone" in n for n in azure.notices("block-failed"))
 
@@ -157,9 +152,7 @@ def test_several_copies_are_not_guessed_between_but_each_is_looked_after(azure: 
     azure.world.seed({"subscription": SUB, "groups": [
         {"name": g, "nsgs": [{"name": "nsg", "rules": copied}]} for g in ("one", "two")]})
     delete_nsg(azure)
-    azure.clock.forward(hours=1.1)
-    azure.sweep()
-    minutes(azure, 2)
+    after(azure, 1.1, 2)
     for group in ("one", "two"):
         rows = azure.app.ledger.blocks.live(nsg_id().replace("/rg/", f"/{group}/"))
         assert {b.key.address for b in rows} == {ATTACKER}

@@ -158,7 +158,8 @@ def test_azures_wish_to_wait_reaches_the_queue(azure: Azure):
 # --- outages and pauses -----------------------------------------------------------------------------
 
 
-def test_an_outage_of_many_hours_loses_no_alert(azure: Azure):
+def outage(azure: Azure, hours: float) -> None:
+    """Defender does not answer for so long, and the alert that came meanwhile was tried often."""
     azure.start(RESPONDER_BUDGET_SECONDS="2")
     azure.world.seed(estate())
     azure.faults({"service": "arm", "path": "Security/locations", "status": 503, "times": 1000})
@@ -166,7 +167,11 @@ def test_an_outage_of_many_hours_loses_no_alert(azure: Azure):
     azure.deliver(one)
     alerts = azure.app.ledger.alerts
     alerts.update(alerts.bodies(name_of(one))[0], attempts=50)
-    later(azure, 48 * 3600)
+    later(azure, hours * 3600)
+
+
+def test_an_outage_of_many_hours_loses_no_alert(azure: Azure):
+    outage(azure, 48)
     assert not azure.notices("alert-failed")
     azure.faults()
     azure.start(RESPONDER_BUDGET_SECONDS="15")
@@ -176,14 +181,7 @@ def test_an_outage_of_many_hours_loses_no_alert(azure: Azure):
 
 
 def test_after_days_without_success_a_human_is_told(azure: Azure):
-    azure.start(RESPONDER_BUDGET_SECONDS="2")
-    azure.world.seed(estate())
-    azure.faults({"service": "arm", "path": "Security/locations", "status": 503, "times": 1000})
-    one = azure.know(alert())
-    azure.deliver(one)
-    alerts = azure.app.ledger.alerts
-    alerts.update(alerts.bodies(name_of(one))[0], attempts=50)
-    later(azure, 73 * 3600)
+    outage(azure, 73)
     assert any("given up" in n for n in azure.notices("alert-failed"))
 
 
@@ -329,6 +327,47 @@ def test_a_revoke_that_meets_a_fresh_claim_wins(azure: Azure):
     azure.app.responder.commit_nsg(nsg_id(), azure.app.budget())
     assert "outbound" not in azure.owned()
     assert [b.state for b in azure.ended()] == [BlockState.REVOKED]
+
+
+def test_a_revoke_between_the_plan_and_its_claim_wins(azure: Azure):
+    azure.world.seed(estate())
+    azure.attack()
+    one = azure.know(alert())
+    decision = azure.app.responder._survey.look(
+        normalise(one), azure.app.budget(), override="", reserve=False)
+    azure.clock.forward(seconds=1)
+    azure.app.operator.revoke(OPERATOR, azure.app.budget(), address=ATTACKER, block_id="", reason="ours",
+                              hold=timedelta(hours=5))
+    azure.clock.forward(seconds=1)
+    for key in azure.app.responder.claim(decision, explicit=False, by=""):
+        azure.app.responder.commit_nsg(key.nsg_id, azure.app.budget())
+    assert azure.owned() == {}
+
+
+def test_a_yes_to_a_question_about_an_nsg_that_moved_blocks_at_the_new_place(azure: Azure):
+    azure.world.seed(estate())
+    azure.attack()
+    azure.deliver(alert(attacker=SECOND))  # Defender does not know it: a question
+    azure.world.seed({"subscription": SUB, "groups": [{"name": "new"}]})
+    azure.world.arm("POST", f"/subscriptions/{SUB}/resourceGroups/{GROUP}/moveResources", {
+        "resources": [nsg_path()], "targetResourceGroup": f"/subscriptions/{SUB}/resourceGroups/new"})
+    hourly(azure)
+    later(azure)
+    answer(azure, questions(azure)[0], yes=True)
+    assert azure.owned() == {d: [ATTACKER, SECOND] for d in BOTH}
+
+
+def test_a_stale_row_of_the_graph_is_not_defenders_last_word(azure: Azure):
+    azure.world.seed(estate())
+    one = azure.know(alert(kind="Network_Other_C2_Thing"))
+    azure.sweep()  # the graph has seen the alert as it was
+    azure.world.tune(graph_lag=600)
+    one["properties"]["alertType"] = "Network_CommunicationWithC2"
+    azure.know(one)  # Defender has updated it
+    pace = azure.app.operator._defender._pace
+    pace._tokens = pace._rate = 0
+    azure.deliver(one)
+    assert azure.owned() == BOTH
 
 
 def test_a_longer_hold_is_not_cut_short_by_someone_else(azure: Azure):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -76,5 +77,76 @@ def test_a_lowered_mode_still_lifts_on_time(azure: Azure):
     azure.attack()
     azure.start(RESPONDER_MODE="notify")
     azure.clock.forward(hours=25)
+    azure.sweep()
+    assert azure.owned() == {}
+
+
+def test_a_flood_of_addresses_in_one_alert_makes_no_flood_of_rows(azure: Azure):
+    azure.world.seed(estate())
+    flood = [f"198.51.{n // 200}.{n % 200 + 1}" for n in range(3000)]
+    assert azure.deliver(alert(attacker=flood)).outcome == "approve"
+    assert len(azure.blocks()) == 100, "fifty addresses, two directions, all waiting"
+    assert azure.states() == {"waiting"}
+
+
+def test_a_flood_of_resources_is_left_off_in_good_time(azure: Azure):
+    azure.start(RESPONDER_BUDGET_SECONDS="2")
+    azure.world.seed(estate())
+    machine = alert()["properties"]["resourceIdentifiers"][0]["azureResourceId"]
+    azure.world.tune(read=0.2)
+    started = time.monotonic()
+    azure.deliver(alert(resourceIdentifiers=[
+        {"type": "AzureResource", "azureResourceId": f"{machine}{n}"} for n in range(4000)]))
+    assert time.monotonic() - started < 6
+
+
+def test_an_event_of_many_alerts_is_recorded_whole_and_answered_in_time(azure: Azure):
+    azure.start(RESPONDER_BUDGET_SECONDS="2")
+    azure.world.seed(estate())
+    azure.world.tune(read=0.3)
+    alerts = [azure.know(alert(attacker=f"198.51.100.{n + 1}")) for n in range(20)]
+    started = time.monotonic()
+    seen = azure.app.on_alert(alerts, event_id="e", event_time=None)
+    assert time.monotonic() - started < 8
+    assert len(seen) == 20
+    assert any(s.outcome == "pending" for s in seen)
+    azure.world.tune(read=0)
+    azure.start(RESPONDER_BUDGET_SECONDS="15")
+    for _ in range(3):
+        azure.clock.forward(seconds=90)
+        azure.sweep()
+    assert {k[1] for k in azure.blocks()} == {f"198.51.100.{n + 1}" for n in range(20)}
+    assert azure.states() == {"active"}
+
+
+def test_a_subscription_of_another_tenant_is_no_reason_to_try_for_days(azure: Azure):
+    azure.world.seed(estate())
+    azure.faults({"service": "arm", "path": "Security/locations", "status": 401, "times": 50,
+                  "body": {"error": {"code": "InvalidAuthenticationTokenTenant", "message": "wrong"}}})
+    assert azure.deliver(alert()).outcome == "approve"
+    assert any("Defender cannot be asked" in n for n in azure.notices("alert"))
+
+
+def test_an_alert_under_a_second_id_brings_no_lifted_block_back(azure: Azure):
+    azure.world.seed(estate())
+    one = azure.attack()
+    azure.clock.forward(hours=25)
+    azure.sweep()
+    assert azure.owned() == {}
+    again = {**one, "properties": {**one["properties"], "systemAlertId": "a-fresh-id"}}
+    assert azure.deliver(again).outcome == "duplicate"
+    assert azure.owned() == {}
+
+
+def test_five_hundred_alerts_that_are_due_keep_no_lift_waiting(azure: Azure):
+    azure.world.seed(estate())
+    azure.attack()
+    work, now = azure.app.ledger.work, azure.clock.now()
+    for n in range(600):
+        work.hint("alert", f"none-{n}|x", now, alert=f"none-{n}", accusation="x")
+    azure.clock.forward(hours=24.5)
+    first = work.due(azure.clock.now(), 500)
+    assert len(first) == 500
+    assert first[0].kind == "nsg"
     azure.sweep()
     assert azure.owned() == {}

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediation.alerts import normalise, read, unwrap
+from remediation.alerts import MOST_RESOURCES, normalise, read, unwrap
 from remediation.alerts.fields import Fields, address, addresses, moment, port
 from remediation.errors import MalformedAlert
 from remediation.model import Alert, AlertDirection
@@ -93,6 +93,13 @@ def test_a_resource_id_that_is_none_is_left_out_with_a_warning():
     alert = normalise(flat(ResourceIdentifiers=None, AzureResourceId="/subscriptions/../x"))
     assert alert.resource_ids == ()
     assert "resource id" in alert.warnings[0]
+
+
+def test_a_flood_of_resources_is_cut_with_a_warning():
+    many = [{"azureResourceId": f"{VM}{n}"} for n in range(MOST_RESOURCES + 5)]
+    alert = normalise(flat(ResourceIdentifiers=many, AzureResourceId=None))
+    assert len(alert.resource_ids) == MOST_RESOURCES
+    assert "55, of which 50" in alert.warnings[0]
 
 
 def test_the_hosts_of_entities_are_resources_only_if_nothing_else_names_one():

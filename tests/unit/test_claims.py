@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from remediation.ledger.blocks import Block, Claim, merge_claim, merge_moved
+from remediation.ledger.block import Block, Claim, merge_claim, merge_moved
 from remediation.model import BlockKey, BlockState, Direction, Target
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,7 +8,8 @@ from typing import Any
 
 from remediation.drift import Drift, judge_drift, remembered, yields
 from remediation.model import Direction, utc
-from remediation.nsg import Nsg, Ownership, Wanted
+from remediation.nsg import Nsg
+from remediation.owned import Ownership, Wanted
 
 OURS = Ownership("prod")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

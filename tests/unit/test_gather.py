@@ -58,45 +58,34 @@ class Callers:
             assert not thread.is_alive()
 
 
-def test_who_comes_while_a_call_is_under_way_goes_with_the_next():
+def crowd(most: int, *later: int) -> tuple[Slow, Callers]:
+    """One caller under way, others in line behind it; then all is let through."""
     slow = Slow()
-    callers = Callers(Gather(slow.run, 100))
+    callers = Callers(Gather(slow.run, most))
     callers.call(1)
     assert slow.begun.acquire(timeout=10)
-    for item in (2, 3, 4):
+    for item in later:
         callers.call(item)
-    slow.go.release()
-    slow.go.release()
+    for _ in range(1 + len(later)):
+        slow.go.release()
     callers.join()
+    return slow, callers
+
+
+def test_who_comes_while_a_call_is_under_way_goes_with_the_next():
+    slow, callers = crowd(100, 2, 3, 4)
     assert slow.batches == [[1], [2, 3, 4]]
     assert callers.got == {1: 10, 2: 20, 3: 30, 4: 40}
-    slow.go.release()
     assert callers.gather(5) == 50, "and the next comes alone again"
 
 
 def test_a_batch_has_its_limit_and_the_rest_follows():
-    slow = Slow()
-    callers = Callers(Gather(slow.run, 2))
-    callers.call(1)
-    assert slow.begun.acquire(timeout=10)
-    for item in (2, 3, 4):
-        callers.call(item)
-    for _ in range(3):
-        slow.go.release()
-    callers.join()
+    slow, _ = crowd(2, 2, 3, 4)
     assert slow.batches == [[1], [2, 3], [4]]
 
 
 def test_an_error_is_every_callers_of_its_batch_and_of_no_other():
-    slow = Slow()
-    callers = Callers(Gather(slow.run, 2))
-    callers.call(1)
-    assert slow.begun.acquire(timeout=10)
-    for item in (12, 13, 14):
-        callers.call(item)
-    for _ in range(3):
-        slow.go.release()
-    callers.join()
+    _, callers = crowd(2, 12, 13, 14)
     assert callers.got == {1: 10, 12: "unlucky", 13: "unlucky", 14: 140}
 
 

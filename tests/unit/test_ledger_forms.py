@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediation.clock import Clock, Deadline, bucket
+from remediation.clock import Clock, Deadline, Pace, bucket
 from remediation.cloud.cache import Kept
+from remediation.ledger.blocks import LONGEST_TEXT, _fitting
 from remediation.ledger.store import decode, encode, pack, unpack
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
@@ -113,3 +115,26 @@ def test_only_so_many_values_are_kept():
     kept: Kept[int, int] = Kept(Hand(), 10, most=2)
     for n in range(5):
         assert kept.get(n, lambda n=n: n) == n  # type: ignore[misc]  # bound now
+
+
+def test_targets_that_do_not_fit_into_a_property_leave_the_newest():
+    long = [["/vm" + "x" * 400, "/nic" + "y" * 400, "/subnet", ["10.0.0.4"], ""] for _ in range(60)]
+    long[-1][0] = "/newest"
+    text = _fitting(long)
+    assert len(text) <= LONGEST_TEXT
+    assert json.loads(text)[-1][0] == "/newest"
+    assert json.loads(_fitting(long[:2])) == long[:2]
+
+
+def test_a_pace_lets_a_burst_go_and_then_so_many_a_second():
+    class Still(Clock):
+        at = 0.0
+
+        def monotonic(self) -> float:
+            return self.at
+
+    clock = Still()
+    pace = Pace(clock, 2, 1)
+    assert [pace.take() for _ in range(3)] == [True, True, False]
+    clock.at = 1.5
+    assert [pace.take() for _ in range(2)] == [True, False]

@@ -14,25 +14,19 @@ from remediation.model import Direction
 from remediation.nsg import (
     HIGHEST_PRIORITY,
     Nsg,
-    Ownership,
     Rule,
-    Wanted,
-    Window,
     collapse,
     contains,
-    difference,
     digest,
     family_of,
-    is_parked,
     may_match_remote,
     network,
     nsg_from_arm,
-    room_for,
     rule_from_arm,
     rule_to_arm,
     same_effect,
-    wanted_rules,
 )
+from remediation.owned import Ownership, Wanted, Window, difference, is_parked, room_for, wanted_rules
 
 ID = "/subscriptions/s/resourcegroups/g/providers/microsoft.network/networksecuritygroups/n"
 OURS = Ownership("prod")

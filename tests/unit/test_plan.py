@@ -22,7 +22,8 @@ from remediation.model import (
     Verdict,
     utc,
 )
-from remediation.nsg import Nsg, Ownership, Rule
+from remediation.nsg import Nsg, Rule
+from remediation.owned import Ownership
 from remediation.plan import MOST_ADDRESSES, Scene, decide
 from remediation.policy import DEFAULT_POLICY, Policy, load_policy, parse_policy
 from tests.unit.raw import ATTACKER, VM, rest

@@ -145,3 +145,11 @@ def test_other_durations_are_refused(value: Any):
 
 def test_the_packaged_policy_is_where_it_should_be():
     assert DEFAULT_POLICY.name == "policy.toml"
+
+
+def test_a_row_may_have_caps_of_its_own_and_the_others_have_everyones():
+    policy = parse_policy(NEVER + '[caps]\nblocks_per_hour = 7\n[alert.X]\naddresses_per_nsg = 3\n'
+                          'mode = "enforce"\nblock = ["inbound"]')
+    assert policy.caps_for("SIMULATED_x").addresses_per_nsg == 3
+    assert policy.caps_for("X").blocks_per_hour == 7
+    assert policy.caps_for("Y") == policy.caps

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remediation.model import BlockKey, Direction, Target
-from remediation.nsg import ANY_PORT, Nsg, Ownership, Rule, Wanted, network
+from remediation.nsg import ANY_PORT, Nsg, Rule, network
+from remediation.owned import Ownership, Wanted
 from remediation.proof import Outcome, first_leak, prove
 
 OURS = Ownership("prod")
@@ -189,3 +190,11 @@ def test_an_allow_for_a_portless_protocol_matches_whatever_ports_it_names():
     assert proof(icmp, mine()).outcome is Outcome.SHADOWED
     cover = Rule(name="d", priority=99, direction=IN, allow=False, protocol="icmp")
     assert proof(cover, icmp, mine()).effective
+
+
+def test_what_stands_before_the_machine_and_hides_clients_leaves_inbound_unproven():
+    behind = replace(TARGET, hidden="application gateway ag")
+    found = proof(mine(), target=behind)
+    assert found.outcome is Outcome.UNPROVEN
+    assert "application gateway ag hides" in found.detail
+    assert proof(mine(OUT), direction=OUT, target=behind).effective, "outbound it hides nothing"

@@ -1,0 +1,221 @@
+"""The rules we own: how they are named and marked, which there should be, and the difference to what
+is there.
+
+Pure. One owned rule per NSG, direction and address family carries all live addresses. We own a
+rule if its name is ours *and* our marker stands in its description (the ledger's row is the third
+condition, kept by the commit). Everything else in the NSG is someone else's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from remediation.model import Direction
+from remediation.nsg import (
+    HIGHEST_PRIORITY,
+    LOWEST_PRIORITY,
+    MAX_ADDRESSES_PER_SIDE,
+    Family,
+    Nsg,
+    Rule,
+    collapse,
+    family_of,
+    may_match_remote,
+    same_effect,
+)
+
+PARKED = {4: "192.0.2.1", 6: "2001:db8::1"}
+"""Documentation addresses: what a rule denies when a lock forbids us to delete it."""
+PARKED_WORD = "Parked:"
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """How this deployment's rules are named and marked."""
+
+    deployment: str
+
+    @property
+    def prefix(self) -> str:
+        """What all owned names begin with."""
+        return f"defender-block-{self.deployment}-"
+
+    @property
+    def marker(self) -> str:
+        """What all owned descriptions hold."""
+        return f"[defender-responder:{self.deployment}]"
+
+    def name(self, direction: Direction, family: Family) -> str:
+        """`defender-block-<deployment>-inbound`, `…-inbound-v6`, and so on."""
+        return f"{self.prefix}{direction}{'-v6' if family == 6 else ''}"
+
+    def description(self, token: str) -> str:
+        """Says what the rule is, whose, and by which write it came (`token`)."""
+        return f"Addresses blocked by Defender alerts, for a limited time. {self.marker} w:{token}"
+
+    def parked_description(self, token: str) -> str:
+        """For a rule that a lock forbids us to delete."""
+        return f"{PARKED_WORD} a lock forbids deleting it, it denies nothing. {self.marker} w:{token}"
+
+    def owns(self, rule: Rule) -> bool:
+        """Name and marker both ours."""
+        return rule.name.lower().startswith(self.prefix) and self.marker in rule.description
+
+    def claims_name(self, rule: Rule) -> bool:
+        """Ours by name but without our marker: someone's rule in our way. Never touched."""
+        return rule.name.lower().startswith(self.prefix) and self.marker not in rule.description
+
+    def token_of(self, rule: Rule) -> str:
+        """The token of the write that made the rule as it is."""
+        hit = re.search(r" w:([0-9a-f]+)$", rule.description)
+        return hit[1] if hit else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Priorities the policy gives to our rules, both ends included."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An owned rule as it should be. No prefixes: it should not be there."""
+
+    name: str
+    direction: Direction
+    family: Family
+    prefixes: tuple[str, ...]
+    priority: int = 0
+    outside_window: bool = False
+
+    def as_rule(self, description: str = "") -> Rule:
+        """The rule that this would be in the NSG."""
+        remote = self.prefixes
+        inbound = self.direction is Direction.INBOUND
+        return Rule(
+            name=self.name,
+            priority=self.priority,
+            direction=self.direction,
+            allow=False,
+            sources=remote if inbound else ("*",),
+            destinations=("*",) if inbound else remote,
+            description=description,
+        )
+
+
+def wanted_rules(
+    nsg: Nsg,
+    addresses: Mapping[Direction, Iterable[str]],
+    ownership: Ownership,
+    window: Window,
+) -> tuple[Wanted, ...]:
+    """The owned rules this NSG should have: all four slots, empty ones too, the outbound first."""
+    wanted: list[Wanted] = []
+    for direction in (Direction.OUTBOUND, Direction.INBOUND):
+        given = set(addresses.get(direction, ()))
+        for family in (4, 6):
+            prefixes = collapse(a for a in given if family_of(a) == family)
+            slot = Wanted(ownership.name(direction, family), direction, family, prefixes)
+            if prefixes:
+                taken = [w for w in wanted if w.direction is direction and w.prefixes]
+                slot = _with_priority(nsg, slot, taken, window)
+            wanted.append(slot)
+    return tuple(wanted)
+
+
+def _with_priority(nsg: Nsg, slot: Wanted, ours: Sequence[Wanted], window: Window) -> Wanted:
+    """The lowest free number in the window that beats every Allow which may match; else one below
+    the window; else, shadowed, the lowest free one there is. A number once held is kept while it
+    is good."""
+    others = [r for r in nsg.rules if r.direction is slot.direction and r.name != slot.name]
+    taken = {r.priority for r in others} | {w.priority for w in ours}
+    limit = min(
+        (r.priority for r in others if r.allow and may_match_remote(r, slot.prefixes)),
+        default=HIGHEST_PRIORITY + 1,
+    )
+    current = next((r for r in nsg.rules if r.name == slot.name), None)
+    if (
+        current is not None
+        and current.direction is slot.direction
+        and current.priority < limit
+        and current.priority not in taken
+    ):
+        outside = not window.first <= current.priority <= window.last
+        return replace(slot, priority=current.priority, outside_window=outside)
+    free = [p for p in range(LOWEST_PRIORITY, HIGHEST_PRIORITY + 1) if p not in taken]
+    inside = [p for p in free if window.first <= p <= window.last and p < limit]
+    if inside:
+        return replace(slot, priority=inside[0])
+    before = [p for p in free if p < min(window.first, limit)]
+    if before:
+        return replace(slot, priority=before[-1], outside_window=True)
+    anyway = [p for p in free if p >= window.first] or free
+    if current is not None and current.direction is slot.direction:
+        anyway = [current.priority]  # moving it would gain nothing
+    if not anyway:
+        return replace(slot, priority=0)
+    outside = not window.first <= anyway[0] <= window.last
+    return replace(slot, priority=anyway[0], outside_window=outside)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One ARM call: PUT the rule, or DELETE the rule of that name. `before` is what was there."""
+
+    name: str
+    direction: Direction
+    rule: Rule | None
+    before: Rule | None
+
+    @property
+    def kind(self) -> str:
+        """`put` or `delete`."""
+        return "delete" if self.rule is None else "put"
+
+
+def difference(nsg: Nsg, wanted: Iterable[Wanted], ownership: Ownership) -> tuple[Write, ...]:
+    """What must be written so that the owned rules are as wanted. Equal rules cost nothing.
+
+    A rule whose last write failed is written again. A parked rule (docs: locks) counts as absent.
+    A rule of our name without our marker is left alone: the commit reports it.
+    """
+    writes = []
+    present = {r.name: r for r in nsg.rules}
+    for slot in wanted:
+        current = present.get(slot.name)
+        if current is not None and not ownership.owns(current):
+            continue
+        if not slot.prefixes:
+            if current is not None and not is_parked(current):
+                writes.append(Write(slot.name, slot.direction, None, current))
+        elif slot.priority and (
+            current is None or current.state == "Failed" or not same_effect(current, slot.as_rule())
+        ):
+            writes.append(Write(slot.name, slot.direction, slot.as_rule(), current))
+    return tuple(writes)
+
+
+def is_parked(rule: Rule) -> bool:
+    """True for a rule that was left as a Deny of a documentation address, and says so.
+
+    The description tells it from a real block of that address."""
+    denies_nothing = not rule.allow and rule.remote in {(a,) for a in PARKED.values()}
+    return denies_nothing and rule.description.startswith(PARKED_WORD)
+
+
+def room_for(nsg: Nsg, ownership: Ownership, direction: Direction) -> int:
+    """How many prefixes our rules of this direction may hold on the remote side, all families.
+
+    Addresses are counted apart for sources and destinations, over all rules of the NSG, both
+    directions. Our own rules are not counted, for they will be replaced; but those of the other
+    direction have a `*` on this side, one per family.
+    """
+    inbound = direction is Direction.INBOUND
+    used = sum(
+        len(r.sources if inbound else r.destinations) for r in nsg.rules if not ownership.owns(r)
+    )
+    return max(0, MAX_ADDRESSES_PER_SIDE - used - 2)
