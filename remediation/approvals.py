@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 from remediation.clock import Clock
 from remediation.ledger import Approval, Claim, Ledger
@@ -35,24 +34,24 @@ class Approvals:
         """
         now = self._clock.now()
         text = "|".join([alert_id, salt, *sorted(c.key.id for c in claims)])
+        before = self._ledger.control.approval(_id(text))
+        if before is not None:
+            if before.state == "open" and before.expires > now:
+                return before.id
+            text = f"{text}|{utc(now)}"
         approval = Approval(
             id=_id(text), alert_id=alert_id, state="open", claims=tuple(claims),
             asks=tuple(dict.fromkeys(a for c in claims for a in c.asks)), created=now,
             expires=now + self._policy.guardrails.approval_lifetime,
         )
-        self._ledger.work.hint(APPROVAL, approval.id, approval.expires)
-        if not self._ledger.control.ask(approval):
-            before = self._ledger.control.approval(approval.id)
-            if before is not None and before.state == "open" and before.expires > now:
-                return approval.id
-            approval = replace(approval, id=_id(f"{text}|{utc(now)}"))
-            self._ledger.work.hint(APPROVAL, approval.id, approval.expires)
-            self._ledger.control.ask(approval)
+        # Told first: a crash in between has it told twice, never not at all.
         self._notifier.tell(
             "approval", f"{len(claims)} blocks wait for approval: {'; '.join(approval.asks)}",
             alerts=[alert_id], approval=approval.id,
             addresses=sorted({c.key.address for c in claims}),
         )
+        self._ledger.work.hint(APPROVAL, approval.id, approval.expires)
+        self._ledger.control.ask(approval)
         return approval.id
 
 

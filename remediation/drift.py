@@ -6,12 +6,12 @@ A difference that our own last attempt explains is no drift: an interrupted writ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from remediation.model import from_utc
+from remediation.model import from_utc, utc
 from remediation.nsg import Nsg, Rule, digest
 from remediation.owned import Ownership, is_parked
 from remediation.policy import PipelineDrift
@@ -31,6 +31,12 @@ class Drift:
 def remembered(rule: Rule) -> dict[str, Any]:
     """What a holder keeps of a proven rule for the next one."""
     return {"digest": digest(rule), "priority": rule.priority}
+
+
+def remember_drift(memory: dict[str, Any], rules: Iterable[str], now: datetime) -> None:
+    """Keep when these rules were found changed: with the repair's attempt, which hides the drift
+    from then on, and at the latest with the proof."""
+    memory["drift"] = {**(memory.get("drift") or {}), **{rule: utc(now) for rule in rules}}
 
 
 def judge_drift(

@@ -138,7 +138,7 @@ class Sweep:
         except RemediationError as error:
             result.left += 1
             say(_log, "hint-left", level=logging.WARNING, kind=hint.kind, id=hint.id,
-                error=str(error))
+                error=str(error), alerts=[hint.id] if hint.kind == ALERT else ())
         except Exception:  # noqa: BLE001 - one hint's fault must not keep other blocks from being lifted
             result.left += 1
             _log.exception("hint %s %s is left", hint.kind, hint.id)

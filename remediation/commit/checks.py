@@ -10,7 +10,7 @@ from datetime import timedelta
 from remediation.clock import Deadline
 from remediation.cloud.activity import Change
 from remediation.commit.parts import Parts, Round
-from remediation.drift import Drift, judge_drift, yields
+from remediation.drift import judge_drift, yields
 from remediation.errors import RemediationError
 from remediation.guardrails import questions, refusal
 from remediation.ledger import Block, Lease, claim_of
@@ -118,11 +118,11 @@ def own_name_taken(parts: Parts, work: Round) -> None:
                                 alerts=list(block.alerts))
 
 
-def drift(parts: Parts, lease: Lease, work: Round, deadline: Deadline) -> list[Drift]:
+def drift(parts: Parts, lease: Lease, work: Round, deadline: Deadline) -> None:
     """Rules of ours that someone changed: put back once; a person's second word is obeyed, a
     program's if the policy says so."""
-    found = judge_drift(lease.memory, work.nsg, parts.ownership, work.now)
-    for one in found:
+    for one in judge_drift(lease.memory, work.nsg, parts.ownership, work.now):
+        work.drifted.add(one.rule)
         change = _last_change(parts, work, one.rule, deadline)
         by = change.caller if change else "unknown"
         left = yields(one, change.by_person if change else None, parts.policy.pipeline_drift)
@@ -131,6 +131,7 @@ def drift(parts: Parts, lease: Lease, work: Round, deadline: Deadline) -> list[D
             f"{work.nsg.id}: our rule {one.rule} was {one.what} by {by}; "
             + ("left so, its blocks are overridden" if left else "its blocks are brought back"),
             nsg=work.nsg.id, rule=one.rule, by=by, repeated=one.repeated,
+            alerts=sorted({a for b in work.current() if parts.slot(b) == one.rule for a in b.alerts}),
         )
         if not left:
             continue
@@ -140,7 +141,6 @@ def drift(parts: Parts, lease: Lease, work: Round, deadline: Deadline) -> list[D
                 work.set(replace(block, state=BlockState.OVERRIDDEN, proven=None,
                                  overridden=f"{by} {one.what} the rule of an earlier block twice",
                                  detail=f"{one.what} twice by {by}"))
-    return found
 
 
 def _denied(rule: Rule | None, address: str) -> bool:

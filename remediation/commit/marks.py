@@ -26,13 +26,18 @@ def save(parts: Parts, work: Round) -> bool:
     The timeline comes first: a crash in between has it told twice, never not at all.
     """
     before = {b.key: b for b in work.blocks}
+    told: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for block in work.changed.values():
-        note(
-            parts, block, _ACTION.get(block.state, block.state.value), parts.clock.now(),
-            before=before[block.key].state.value, rule=block.rule, priority=block.priority,
+        facts = _facts(
+            block, before=before[block.key].state.value, rule=block.rule, priority=block.priority,
             detail=block.detail, written=utc(block.written) if block.written else "",
             expires=utc(block.expires) if block.expires else "",
         )
+        for alert_id in block.alerts:
+            told.setdefault(alert_id, []).append(
+                (_ACTION.get(block.state, block.state.value), facts))
+    for alert_id, actions in told.items():
+        parts.ledger.alerts.notes(alert_id, parts.clock.now(), actions)
     saved, lost = parts.ledger.blocks.save(work.changed.values())
     for block in saved:
         say(_log, "block", alerts=block.alerts, state=block.state.value, nsg=block.key.nsg_id,
@@ -51,11 +56,14 @@ def save(parts: Parts, work: Round) -> bool:
 def note(parts: Parts, block: Block, action: str, at: datetime, **facts: Any) -> None:
     """The action in the timeline of the alerts behind the block (the row keeps the newest ten)."""
     for alert_id in block.alerts:
-        parts.ledger.alerts.note(
-            alert_id, at, action, block=block.key.id, nsg=block.key.nsg_id,
-            direction=block.key.direction.value, address=block.key.address, by="responder",
-            **facts,
-        )
+        parts.ledger.alerts.note(alert_id, at, action, **_facts(block, **facts))
+
+
+def _facts(block: Block, **more: Any) -> dict[str, Any]:
+    return {
+        "block": block.key.id, "nsg": block.key.nsg_id, "direction": block.key.direction.value,
+        "address": block.key.address, "by": "responder", **more,
+    }
 
 
 def live(parts: Parts, nsg_id: str) -> list[Block]:

@@ -70,8 +70,8 @@ class Committed:
 class Round:
     """The rows as they stand, the NSG as last read, and what became of each block.
 
-    `lifts_only`: acting is paused, so nothing is denied that is not denied already. `refused`: what
-    Azure said to a write, by the rule's name.
+    `lifts_only`: acting is paused, so nothing is denied that is not denied already. `drifted`: our
+    rules that someone changed. `refused`: what Azure said to a write, by the rule's name.
     """
 
     nsg: Nsg
@@ -81,6 +81,7 @@ class Round:
     changed: dict[str, Block] = field(default_factory=dict)
     again: bool = False
     lifts_only: bool = False
+    drifted: set[str] = field(default_factory=set)
     refused: dict[str, PermanentError] = field(default_factory=dict)
 
     def set(self, block: Block) -> None:

@@ -14,7 +14,6 @@ from remediation.commit.moved import SINCE, look_elsewhere
 from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
 from remediation.commit.verdict import judge
 from remediation.commit.write import Writer
-from remediation.drift import Drift
 from remediation.errors import (
     LeaseLost,
     NotFound,
@@ -22,7 +21,7 @@ from remediation.errors import (
     TemporaryError,
     Unfinished,
 )
-from remediation.ledger import Block, Lease
+from remediation.ledger import Block, Lease, Pause
 from remediation.ledger.store import LedgerDown
 from remediation.log import say
 from remediation.model import ENDED_STATES, BlockState, Mode, ResourceId
@@ -197,7 +196,8 @@ class Commit:
     ) -> bool:
         """True if another round is needed at once."""
         parts, now = self._parts, self._clock.now()
-        blocks, lost = self._worth_a_round(lease, now, forced=forced)
+        paused = self._ledger.control.paused()
+        blocks, lost = self._worth_a_round(lease, now, paused, forced=forced)
         if blocks is None:
             return lost
         try:
@@ -209,26 +209,24 @@ class Commit:
         lease.memory.pop(SINCE, None)
         here = ResourceId.parse(lease.nsg_id)
         around = parts.surroundings.now(deadline, here.subscription if here else "")
-        work = Round(nsg, blocks, now, around, lifts_only=self._ledger.control.paused() is not None)
-        drifts: list[Drift] = []
+        work = Round(nsg, blocks, now, around, lifts_only=paused is not None)
         if not work.lifts_only:
             checks.adopt(parts, lease, work)
             checks.guard(parts, work)
             checks.own_name_taken(parts, work)
-            drifts = checks.drift(parts, lease, work, deadline)
+            checks.drift(parts, lease, work, deadline)
             checks.fit(parts, work)
         lost = marks.save(parts, work) or lost
         Writer(parts, lease, deadline, result).write(work)
-        judge(parts, lease, work, result, drifts, deadline)
+        judge(parts, lease, work, result, deadline)
         lost = marks.save(parts, work) or lost
         self.schedule(lease.nsg_id, work.blocks)
         return lost or work.again
 
     def _worth_a_round(
-        self, lease: Lease, now: datetime, *, forced: bool
+        self, lease: Lease, now: datetime, paused: Pause | None, *, forced: bool
     ) -> tuple[list[Block] | None, bool]:
         """The blocks to bring about, None if there is nothing to do; and whether some changed."""
-        paused = self._ledger.control.paused()
         if paused and paused.lift == "none":
             self.look_at(lease.nsg_id, now + PAUSED_LOOK)
             return None, False

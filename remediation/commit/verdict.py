@@ -9,7 +9,7 @@ from datetime import datetime
 from remediation.clock import Deadline
 from remediation.commit.marks import fail
 from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
-from remediation.drift import Drift, remembered
+from remediation.drift import remember_drift, remembered
 from remediation.effective import objection
 from remediation.errors import Conflict, RemediationError
 from remediation.ledger import Block, Lease
@@ -23,8 +23,7 @@ VIEW_SECONDS = 12.0
 
 
 def judge(
-    parts: Parts, lease: Lease, work: Round, result: Committed, drifts: Sequence[Drift],
-    deadline: Deadline,
+    parts: Parts, lease: Lease, work: Round, result: Committed, deadline: Deadline
 ) -> None:
     """Judge every block by the rules as read back, and remember the rules as proven."""
     now = parts.clock.now()
@@ -51,9 +50,7 @@ def judge(
     lease.memory["rules"] = {**unjudged, **owned}
     lease.memory["checked"] = utc(now)
     lease.memory.pop("attempt", None)
-    lease.memory["drift"] = {
-        **(lease.memory.get("drift") or {}), **{d.rule: utc(now) for d in drifts},
-    }
+    remember_drift(lease.memory, work.drifted, now)
 
 
 def _judge_block(

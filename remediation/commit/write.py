@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from remediation.clock import Deadline
 from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
-from remediation.drift import remembered
+from remediation.drift import remember_drift, remembered
 from remediation.errors import (
     Conflict,
     LeaseLost,
@@ -54,7 +54,8 @@ class Writer:
                 if self._deadline.left() < ARM_RESERVE_SECONDS * 2:
                     raise
                 conflict = str(error)
-                say(_log, "arm-conflict", nsg=work.nsg.id, error=conflict)
+                say(_log, "arm-conflict", nsg=work.nsg.id, error=conflict, alerts=self._alerts(
+                    b for b in work.current() if b.state in MOVING))
                 self._parts.clock.sleep(min(0.2, self._deadline.left() / 8))
                 work.nsg = self._parts.network.read_nsg(work.nsg.id, self._deadline)
         if conflict:
@@ -112,6 +113,7 @@ class Writer:
         rule = None
         if write.rule is not None:
             rule = replace(write.rule, description=parts.ownership.description(token))
+        remember_drift(lease.memory, work.drifted & {write.name}, work.now)
         limit = self._renewed(write, token, digest(rule) if rule else "")
         moving = [b for b in self._behind(write, work) if b.state in MOVING]
         say(_log, f"arm-{write.kind}", alerts=self._alerts(moving), nsg=work.nsg.id,

@@ -17,14 +17,14 @@ each. Hints are written before the rows they point to and are never the truth.
 from remediation.ledger.alerts import AlertRecord, Alerts
 from remediation.ledger.block import Block, Claim, claim_of
 from remediation.ledger.blocks import Blocks
-from remediation.ledger.control import Approval, Control
+from remediation.ledger.control import Approval, Control, Pause
 from remediation.ledger.leases import Lease, Leases
 from remediation.ledger.store import Tables
 from remediation.ledger.work import Hint, Work
 
 __all__ = [
     "AlertRecord", "Alerts", "Approval", "Block", "Blocks", "Claim", "Control", "Hint", "Lease",
-    "Leases", "Ledger", "Tables", "Work", "claim_of",
+    "Leases", "Ledger", "Pause", "Tables", "Work", "claim_of",
 ]
 
 

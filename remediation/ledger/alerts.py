@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from remediation.errors import Conflict
-from remediation.ledger.store import CHUNK, Op, Row, Tables, encode, pack, unpack
+from remediation.ledger.store import CHUNK, MAX_TRANSACTION, Op, Row, Tables, encode, pack, unpack
 from remediation.model import Alert, Plan, Verdict, from_utc, utc
 
 QUARANTINE = "~quarantine"
@@ -136,11 +136,20 @@ class Alerts:
 
     def note(self, alert_id: str, at: datetime, action: str, **facts: Any) -> None:
         """Record one action of an alert: what, where, before, after, result, by whom."""
-        key = f"a|{utc(at)}|{secrets.token_hex(3)}"
-        self._table.upsert(
-            encode(alert_id), key,
-            {"action": action, "at": utc(at), "facts": json.dumps(facts, default=str)[:30_000]},
-        )
+        self.notes(alert_id, at, [(action, facts)])
+
+    def notes(
+        self, alert_id: str, at: datetime, actions: Sequence[tuple[str, Mapping[str, Any]]]
+    ) -> None:
+        """Record several actions of an alert, in order."""
+        partition = encode(alert_id)
+        ops = [
+            Op("upsert", partition, f"a|{utc(at)}|{n:03}{secrets.token_hex(3)}",
+               {"action": action, "at": utc(at), "facts": json.dumps(facts, default=str)[:30_000]})
+            for n, (action, facts) in enumerate(actions)
+        ]
+        for i in range(0, len(ops), MAX_TRANSACTION):
+            self._table.transaction(ops[i : i + MAX_TRANSACTION])
 
     def actions(self, alert_id: str) -> list[dict[str, Any]]:
         """All actions of an alert, oldest first."""

@@ -4,6 +4,7 @@ the estate's snapshot, when a job last ran, and what humans were told.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -136,13 +137,10 @@ class Control:
 
     # --- approvals ---
 
-    def ask(self, approval: Approval) -> bool:
-        """Record a question; False if one of that id is there already."""
-        try:
+    def ask(self, approval: Approval) -> None:
+        """Record a question; one of that id that is there already stays as it is."""
+        with contextlib.suppress(Conflict):  # another thread asked the same in this moment
             self._table.insert("approval", approval.id, _approval_values(approval))
-        except Conflict:
-            return False
-        return True
 
     def approval(self, approval_id: str) -> Approval | None:
         """One question."""

@@ -3,6 +3,7 @@ outage longer than patience. Each was found by reading the code against its prom
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -85,8 +86,6 @@ def test_a_holder_that_was_replaced_has_its_late_write_found_soon(azure: Azure):
     leases = azure.app.ledger.leases
     azure.clock.forward(hours=24.1)
     assert leases.take(nsg_id(), azure.clock) is not None, "and this holder is never heard of again"
-    import time
-
     end = time.monotonic() + 12
     while azure.owned() and time.monotonic() < end:
         later(azure, 10)
@@ -502,6 +501,24 @@ def test_our_own_repair_is_not_taken_for_somebody_elses_change(azure: Azure):
         nsg_id(), "defender-block-test-outbound", azure.clock.now(), azure.app.budget())
     assert change is not None
     assert change.caller == "eve@example.com", "the newest entry is our own PUT"
+
+
+def test_a_repair_that_was_cut_short_counts_as_the_first(azure: Azure):
+    azure.start(RESPONDER_BUDGET_SECONDS="3", RESPONDER_LEASE_SECONDS="30")
+    azure.world.seed(estate())
+    azure.attack()
+    azure.world.arm("DELETE", OUTBOUND, upn="eve@example.com")
+    azure.world.tune(settle=4)
+    hourly(azure)  # the PUT is accepted, and the budget ends before it settles
+    azure.world.tune(settle=0)
+    end = time.monotonic() + 15
+    while azure.rules()["defender-block-test-outbound"]["provisioningState"] != "Succeeded":
+        assert time.monotonic() < end
+    azure.start(RESPONDER_BUDGET_SECONDS="15")
+    later(azure, 10)
+    azure.world.arm("DELETE", OUTBOUND, upn="eve@example.com")
+    hourly(azure)
+    assert azure.blocks()["outbound", ATTACKER].state is BlockState.OVERRIDDEN, "her second word"
 
 
 def test_an_unreadable_alert_in_defenders_list_is_told_once(azure: Azure):

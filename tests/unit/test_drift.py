@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from remediation.drift import Drift, judge_drift, remembered, yields
+from remediation.drift import Drift, judge_drift, remember_drift, remembered, yields
 from remediation.model import Direction, utc
 from remediation.nsg import Nsg
 from remediation.owned import Ownership, Wanted
@@ -55,3 +55,10 @@ def test_only_a_second_change_is_yielded_to_and_a_programs_only_by_policy():
     assert yields(second, False, "yield")
     assert not yields(second, False, "restore")
     assert not yields(second, None, "yield"), "of nobody known"
+
+
+def test_a_repair_that_was_begun_is_remembered_with_the_others():
+    memory: dict[str, Any] = {"drift": {"other": utc(NOW - timedelta(hours=1))}}
+    remember_drift(memory, {RULE.name}, NOW)
+    assert memory["drift"] == {"other": utc(NOW - timedelta(hours=1)), RULE.name: utc(NOW)}
+    assert judge(drift=memory["drift"]) == [("removed", True)]
