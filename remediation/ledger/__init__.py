@@ -10,7 +10,9 @@
 | leases   | NSG id                   | `lease`, `knock`              | who commits; who waits       |
 | control  | `guard`, `approval`, …   | …                             | people's wishes, counters    |
 
-All changes are conditional on etags. `store` speaks to the service; the others know one subject
+Changes of alerts, blocks, leases, questions, holds and counters are conditional on etags; of hints, notes
+and notices each writer writes its own, and of the pause, the protected list and the estate's snapshot the
+newest word counts. `store` speaks to the service; the others know one subject
 each. Hints are written before the rows they point to and are never the truth.
 """
 

@@ -56,6 +56,15 @@ ASKING = ('[alert.Network_CommunicationWithC2]\nmode = "enforce"',
           '[alert.Network_CommunicationWithC2]\nmode = "approve"')
 
 
+def approved(azure: Azure, folder: Path) -> dict[str, Any]:
+    """An alert that asked, and was told yes."""
+    policy(azure, folder, ASKING)
+    azure.world.seed(estate())
+    one = azure.attack()
+    answer(azure, questions(azure)[0], yes=True)
+    return one
+
+
 # --- rules nobody remembers -----------------------------------------------------------------------
 
 
@@ -236,10 +245,7 @@ def test_a_trigger_sweeps_though_the_timer_never_ran(azure: Azure):
 
 
 def test_an_old_yes_answers_no_new_question(azure: Azure, tmp_path: Path):
-    policy(azure, tmp_path, ASKING)
-    azure.world.seed(estate())
-    one = azure.attack()
-    answer(azure, questions(azure)[0], yes=True)
+    one = approved(azure, tmp_path)
     azure.clock.forward(hours=25)
     azure.sweep()
     assert azure.owned() == {}
@@ -253,10 +259,7 @@ def test_an_old_yes_answers_no_new_question(azure: Azure, tmp_path: Path):
 
 
 def test_a_yes_prolongs_a_block_that_is_in_force(azure: Azure, tmp_path: Path):
-    policy(azure, tmp_path, ASKING)
-    azure.world.seed(estate())
-    azure.attack()
-    answer(azure, questions(azure)[0], yes=True)
+    approved(azure, tmp_path)
     azure.clock.forward(hours=20)
     azure.attack()
     assert azure.states() == {"active"}
@@ -267,10 +270,7 @@ def test_a_yes_prolongs_a_block_that_is_in_force(azure: Azure, tmp_path: Path):
 
 
 def test_a_yes_after_the_lift_blocks_again(azure: Azure, tmp_path: Path):
-    policy(azure, tmp_path, ASKING)
-    azure.world.seed(estate())
-    azure.attack()
-    answer(azure, questions(azure)[0], yes=True)
+    approved(azure, tmp_path)
     azure.clock.forward(hours=20)
     azure.attack()
     azure.clock.forward(hours=5)
@@ -294,10 +294,7 @@ def test_a_no_ends_only_what_waits_for_that_question(azure: Azure, tmp_path: Pat
 
 
 def test_a_yes_is_carried_out_once_though_the_hint_comes_after_a_revoke(azure: Azure, tmp_path: Path):
-    policy(azure, tmp_path, ASKING)
-    azure.world.seed(estate())
-    azure.attack()
-    answer(azure, questions(azure)[0], yes=True)
+    approved(azure, tmp_path)
     azure.app.operator.revoke(OPERATOR, azure.app.budget(), address=ATTACKER, block_id="", reason="ours",
                               hold=timedelta(hours=1))
     later(azure, 120)
