@@ -2,7 +2,7 @@
 # Each does all its own set-up, in .venv; only Python 3.13, make and git need be there.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check conformance clean
+.PHONY: help setup demo test check conformance bench bench-quick clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -49,6 +49,12 @@ check: setup ## lint, types, import contracts, Bicep
 	@if [ -f ../shared/tools/bicepcheck/bicepcheck.py ]; then \
 	  $(PY) ../shared/tools/bicepcheck/bicepcheck.py --strict infra/*.bicep infra/modules/*.bicep; \
 	else echo "bicepcheck is not here: Bicep is not checked"; fi
+
+bench: setup ## measure side by side with what people use today (an hour)
+	$(PY) -m bench
+
+bench-quick: setup ## the same, small: asserts counts, never times (two minutes)
+	$(PY) -m bench --quick
 
 conformance: setup ## compare the sandbox with recorded Azure traffic, in detail
 	$(PY) -m tests.conformance

@@ -78,3 +78,8 @@ class Pace:
                 return False
             self._tokens -= 1
             return True
+
+    def wait(self, deadline: Deadline) -> None:
+        """Come back when one more may go; at the deadline whatever the pace."""
+        while not self.take() and not deadline.over:
+            self._clock.sleep(min(1 / self._rate, deadline.left()))

@@ -1,8 +1,8 @@
 """The alert's way: recorded, looked at, planned, claimed, committed.
 
     receive   unwrap → normal form → hint → alert row                (then the event may be forgotten)
-    carry_on  `survey.look`: confirmed with Defender → machines → guards → plan; the plan recorded
-              → questions asked → claims → done → commit each NSG
+    carry_on  `survey.look`: confirmed with Defender → machines → guards → plan
+              → questions asked → claims → the plan recorded, done → commit each NSG
 
 `carry_on` may stop anywhere and is begun again by the sweep: each step looks at what is recorded.
 """
@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -41,6 +42,7 @@ _log = logging.getLogger(__name__)
 
 MOST_IN_EVENT = 100
 MOST_DOUBLINGS = 5
+DONE_AT_MOST = 20_000
 CLAIMS_TOGETHER = 50
 """In a storm the claims of so many alerts on one NSG are recorded together."""
 
@@ -52,6 +54,25 @@ class Seen:
     alert_id: str = ""
     outcome: str = ""
     detail: str = ""
+
+
+class _Done:
+    """The alert bodies that this process knows to be done with: what comes again of them costs
+    nothing. Done is for good, so nothing here can be out of date."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, str], None] = {}
+
+    def __contains__(self, body: tuple[str, str]) -> bool:
+        return body in self._known
+
+    def add(self, body: tuple[str, str]) -> None:
+        """Remember; the oldest are forgotten."""
+        with self._lock:
+            self._known[body] = None
+            if len(self._known) > DONE_AT_MOST:
+                del self._known[next(iter(self._known))]
 
 
 class Responder:
@@ -69,6 +90,7 @@ class Responder:
         self._notifier = notifier
         self._settings = settings
         self._clock = clock
+        self._done = _Done()
         self._claims: GatherBy[str, Sequence[Claim], list[Block]] = GatherBy(
             self._claim_together, CLAIMS_TOGETHER
         )
@@ -99,23 +121,31 @@ class Responder:
             alert = normalise(raw)
         except MalformedAlert as error:
             return self.quarantine(raw, str(error))
-        record = self._ledger.alerts.get(alert.alert_id, alert.accusation())
+        known = (alert.alert_id, alert.accusation())
+        if known in self._done:
+            return self._duplicate(alert)
+        self._ledger.work.alert(*known, now + self._resume_after)
+        record = self._ledger.alerts.receive(
+            alert, raw, received=utc(now), via=via, eventId=event_id[:200],
+            event=utc(event_time) if event_time else None,
+        )
         if record is None:
-            self._ledger.work.alert(alert.alert_id, alert.accusation(), now + self._resume_after)
-            record = self._ledger.alerts.receive(
-                alert, raw, received=utc(now), via=via, eventId=event_id[:200],
-                event=utc(event_time) if event_time else None,
-            )
+            record = self._ledger.alerts.get(*known)
             if record is None:
+                raise Conflict(f"alert {alert.alert_id} comes and goes")
+            if record.state is AlertState.DONE:
+                self._done.add(known)
+                return self._duplicate(alert)
+            if now - (record.time("received") or now) < self._patience:
                 return Seen(alert.alert_id, "duplicate", "being worked on")
-        elif record.state is AlertState.DONE:
-            say(_log, "duplicate", alerts=[alert.alert_id])
-            return Seen(alert.alert_id, "duplicate", "known")
-        elif now - (record.time("received") or now) < self._patience:
-            return Seen(alert.alert_id, "duplicate", "being worked on")
         if deadline.over:  # one of many in an event: the hint brings the sweep to it
             return Seen(alert.alert_id, "pending", "the budget ended")
         return self.resume(record, alert, deadline)
+
+    @staticmethod
+    def _duplicate(alert: Alert) -> Seen:
+        say(_log, "duplicate", alerts=[alert.alert_id])
+        return Seen(alert.alert_id, "duplicate", "known")
 
     @property
     def _resume_after(self) -> timedelta:
@@ -152,6 +182,7 @@ class Responder:
         """The alert is done with, but for the commits its claims ask for."""
         try:
             self._ledger.alerts.update(record, state=AlertState.DONE.value, **facts)
+            self._done.add((record.alert_id, record.accusation))
         except Conflict:
             say(_log, "finished-by-another", alerts=[record.alert_id])
 
@@ -167,14 +198,13 @@ class Responder:
         if self._done_under_its_own_id(decision.alert, alert):
             self.finish(record, error="")
             return Seen(alert.alert_id, "duplicate", f"it is {decision.alert.alert_id}")
-        now = self._clock.now()
-        record = self._ledger.alerts.update(
-            record, state=AlertState.PLANNED.value, verified=utc(decision.verified),
-            planned=utc(now), **self._ledger.alerts.plan_facts(plan),
-        )
+        planned = self._clock.now()
         self._tell(alert, plan)
         keys = self.claim(decision, explicit=False, by="")
-        self.finish(record, claimed=utc(self._clock.now()) if keys else None)
+        self.finish(
+            record, verified=utc(decision.verified), planned=utc(planned),
+            claimed=utc(self._clock.now()) if keys else None, **self._ledger.alerts.plan_facts(plan),
+        )
         for nsg_id in dict.fromkeys(k.nsg_id for k in keys):
             self.commit_nsg(nsg_id, deadline)
         return Seen(alert.alert_id, plan.mode.value, f"{len(keys)} blocks claimed")
@@ -232,7 +262,7 @@ class Responder:
         """The claims of all alerts at hand on one NSG: one hint, one transaction → what changed, by
         alert."""
         now = self._clock.now()
-        self._commit.look_at(nsg_id, now + self._resume_after / 2)
+        self._ledger.work.nsg_soon(nsg_id, now, self._resume_after / 2)
         results = iter(self._ledger.blocks.claim(nsg_id, [c for one in several for c in one], now))
         return [[b for _ in one if (b := next(results)) is not None] for one in several]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -28,6 +29,9 @@ from remediation.surroundings import SurroundingsReader
 
 _log = logging.getLogger(__name__)
 
+LOOKS_AHEAD = 32
+SPARE_PARTS = 100
+"""Of the hour's allowance a process may hold one part of so many for alerts to come."""
 GUARD_SECONDS = 5.0
 """In a storm many alerts plan on one guard: one read serves all within so long. The commit reads
 it again under the lease before it writes."""
@@ -70,6 +74,8 @@ class Survey:
         self._settings = settings
         self._clock = clock
         self._allowance: GatherBy[tuple[str, int], int, int] = GatherBy(self._reserve, 100)
+        self._spare: dict[tuple[str, int], tuple[str, int]] = {}
+        self._ahead = ThreadPoolExecutor(LOOKS_AHEAD, "look")
         self._guards: Kept[str, _Guard] = Kept(clock, GUARD_SECONDS)
 
     def look(
@@ -77,16 +83,26 @@ class Survey:
     ) -> Decision:
         """Ask Defender, find machines and guards, decide. Changes nothing but the hour's counter,
         and that only with `reserve`."""
-        held = self._defender.confirm(alert, deadline)
+        ahead = self._ahead.submit(self._sight, alert.resource_ids, deadline, fresh=not reserve) if (
+            self._worth_a_look(alert)) else None
+        try:
+            held = self._defender.confirm(alert, deadline)
+        except BaseException:
+            if ahead is not None:
+                ahead.cancel()
+            raise
         verified = self._clock.now()
         # What is acted upon is Defender's own text, wherever it has one.
         actual = held.alert or alert
         subscription = alert.ref.subscription_id if alert.ref else ""
         around = self._surroundings.now(deadline, subscription)
         scene = Scene(now=verified, around=around, override=override)
-        row = self._policy.row_for(actual)
-        if row.mode is not Mode.NOTIFY and actual.attackers and not actual.closed:
-            scene = self._survey(actual, scene, deadline, fresh=not reserve)
+        if self._worth_a_look(actual):
+            if ahead is not None and actual.resource_ids == alert.resource_ids:
+                seen = ahead.result()
+            else:
+                seen = self._sight(actual.resource_ids, deadline, fresh=not reserve)
+            scene = self._survey(scene, *seen)
         plan = self._decide(actual, held.verdict, scene)
         if held.trouble:  # a missing permission must not look like a forged alert
             plan = replace(plan, notices=(held.trouble, *plan.notices))
@@ -97,15 +113,28 @@ class Survey:
     def _decide(self, alert: Alert, verdict: Verdict, scene: Scene) -> Plan:
         return decide(alert, verdict, scene, self._policy, self._settings.mode, self._ownership)
 
-    def _survey(self, alert: Alert, scene: Scene, deadline: Deadline, *, fresh: bool) -> Scene:
-        """Machines, their guards as they are, and what is blocked on them already."""
-        traced = self._machines.trace(alert.resource_ids, deadline)
+    def _worth_a_look(self, alert: Alert) -> bool:
+        """Would machines and guards change what is decided?"""
+        row = self._policy.row_for(alert)
+        return row.mode is not Mode.NOTIFY and bool(alert.attackers) and not alert.closed
+
+    def _sight(
+        self, resource_ids: tuple[str, ...], deadline: Deadline, *, fresh: bool
+    ) -> tuple[Traced, dict[str, _Guard]]:
+        """Machines, their guards as they are, and what is blocked on them already. Looked up while
+        Defender is asked: the delivered text is only a hint where to look."""
+        traced = self._machines.trace(resource_ids, deadline)
         guards, gone = self._guards_of(traced, deadline, fresh=fresh)
         if gone:  # what we remember of these machines is out of date: a guard moved or was replaced
             for machine in traced.machines:
                 self._machines.forget(machine)
-            traced = self._machines.trace(alert.resource_ids, deadline)
+            traced = self._machines.trace(resource_ids, deadline)
             guards, _ = self._guards_of(traced, deadline, fresh=fresh)
+        return traced, guards
+
+    @staticmethod
+    def _survey(scene: Scene, traced: Traced, guards: Mapping[str, _Guard]) -> Scene:
+        """The scene with what was seen."""
         own = frozenset(a for m in traced.machines for n in m.nics
                         for a in (*n.public_addresses, *n.private_addresses))
         estate = scene.around.estate
@@ -138,8 +167,7 @@ class Survey:
 
     def _read_guard(self, guard: str, deadline: Deadline) -> _Guard:
         nsg = self._network.read_nsg(guard, deadline)
-        blocks = self._ledger.blocks.live(guard)
-        return _Guard(nsg, frozenset(b.key.address for b in blocks if b.wanted))
+        return _Guard(nsg, self._ledger.blocks.wanted_addresses(guard))
 
     def _within_the_hour(
         self, alert: Alert, verdict: Verdict, scene: Scene, plan: Plan
@@ -157,13 +185,21 @@ class Survey:
         return replace(fewer, notices=tuple(dict.fromkeys((*plan.notices, *fewer.notices))))
 
     def _reserve(self, kind: tuple[str, int], wants: Sequence[int]) -> list[int]:
-        """One write of the hour's counter for all alerts at hand; who came first is served first."""
+        """One write of the hour's counter for all alerts at hand, or none: a little more is taken than
+        is wanted, and given out within the hour. Who came first is served first."""
         alert_type, most = kind
-        left = self._ledger.control.reserve(alert_type, self._clock.now(), sum(wants), most)
+        now = self._clock.now()
+        hour, left = self._spare.get(kind, ("", 0))
+        if hour != f"{now:%Y%m%d%H}":
+            left = 0
+        if left < sum(wants):
+            left += self._ledger.control.reserve(
+                alert_type, now, sum(wants) - left + most // SPARE_PARTS, most)
         shares = []
         for want in wants:
             shares.append(min(want, left))
             left -= shares[-1]
+        self._spare[kind] = (f"{now:%Y%m%d%H}", left)
         return shares
 
 

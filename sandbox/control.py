@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -37,6 +38,7 @@ class Control:
             Route("/_sandbox/seed", self.seed, methods=["POST"]),
             Route("/_sandbox/faults", self.faults, methods=["GET", "POST"]),
             Route("/_sandbox/latency", self.latency, methods=["GET", "POST"]),
+            Route("/_sandbox/effects", self.effects, methods=["GET"]),
             Route("/_sandbox/log", self.log, methods=["GET", "DELETE"]),
             Route("/_sandbox/token", self.token, methods=["POST"]),
             Route("/_sandbox/role", self.role, methods=["GET", "POST"]),
@@ -51,7 +53,8 @@ class Control:
         self._faults.set([])
         self._log.clear()
         topic = self._grid.topic
-        self._grid.topic = Topic(topic.webhooks, topic.cloud, topic.scale, topic.max_attempts)
+        self._grid.topic = Topic(topic.webhooks, topic.cloud, topic.scale, topic.max_attempts,
+                                 in_flight=topic.in_flight)
         return JSONResponse({"ok": True})
 
     async def seed(self, request: Request) -> Response:
@@ -84,6 +87,12 @@ class Control:
         if request.method == "DELETE":
             self._log.clear()
         return JSONResponse(self._log.rows(int(request.query_params.get("since", "0"))))
+
+    async def effects(self, request: Request) -> Response:
+        """GET when which rules came into force, as the operations ended (`?since=n`: from the n-th)."""
+        self._state.settle()
+        since = int(request.query_params.get("since", "0"))
+        return JSONResponse(list(itertools.islice(self._state.effects, since, None)))
 
     async def token(self, request: Request) -> Response:
         """POST {"name": …, "upn": …}: a token for a person or a program, to act on ARM as them."""

@@ -9,6 +9,7 @@ demos and tests.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -53,6 +54,8 @@ class Topic:
     deliveries: list[Delivery] = field(default_factory=list)
     dead: list[dict[str, Any]] = field(default_factory=list)
     turn: int = 0
+    in_flight: asyncio.Semaphore | None = None
+    """How many deliveries may be under way at once; None: as many as there are."""
 
 
 class EventGrid:
@@ -96,11 +99,14 @@ class EventGrid:
         return delivery
 
     async def subscribe(self, request: Request) -> Response:
-        """PUT /topics/{name}/subscription {"webhooks": […], "scale": …}: with the handshake."""
+        """PUT /topics/{name}/subscription {"webhooks": […], "scale": …, "inFlight": …}: with the
+        handshake."""
         body = await request.json()
         self.topic.webhooks = list(body["webhooks"])
         self.topic.scale = float(body.get("scale", self.topic.scale))
         self.topic.max_attempts = int(body.get("maxAttempts", self.topic.max_attempts))
+        most = int(body.get("inFlight", 0))
+        self.topic.in_flight = asyncio.Semaphore(most) if most else None
         for url in self.topic.webhooks:
             problem = await self._handshake(url)
             if problem:
@@ -127,9 +133,10 @@ class EventGrid:
     async def _deliver(self, delivery: Delivery) -> None:
         topic = self.topic
         while True:
-            delivery.attempts += 1
-            delivery.last_at = _now()
-            delivery.last = await self._once(delivery)
+            async with topic.in_flight or contextlib.nullcontext():
+                delivery.attempts += 1
+                delivery.last_at = _now()
+                delivery.last = await self._once(delivery)
             if delivery.last == "Delivered":
                 delivery.done = time.time()
                 return

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -214,12 +215,12 @@ class World:
             **settings,
         }
 
-    def start_host(self, name: str = "host", **settings: str) -> FunctionsHost:
-        """Start a Functions host with the product in it."""
+    def start_host(self, name: str = "host", app: Path = ROOT, /, **settings: str) -> FunctionsHost:
+        """Start a Functions host with the product in it, or another app."""
         port = free_port()
         state = self.folder / name
         process = self._spawn(
-            name, [sys.executable, "-m", "sandbox.host", str(ROOT), "--port", str(port),
+            name, [sys.executable, "-m", "sandbox.host", str(app), "--port", str(port),
                    "--state", str(state)],
             self.environment(**settings),
         )
@@ -261,6 +262,11 @@ class World:
         found: list[dict[str, Any]] = self.control("GET", f"log?since={since}")
         return found
 
+    def effects(self, since: int = 0) -> list[dict[str, Any]]:
+        """When which rules came into force, from the n-th on."""
+        found: list[dict[str, Any]] = self.control("GET", f"effects?since={since}")
+        return found
+
     def resources(self, kind: str = "") -> list[dict[str, Any]]:
         """The resources as they are."""
         found: list[dict[str, Any]] = self.control("GET", "resources")
@@ -286,26 +292,27 @@ class World:
     # --- events and the API ---
 
     def subscribe(
-        self, *hosts: FunctionsHost, scale: float = 0.02, max_attempts: int = 30
+        self, *hosts: FunctionsHost, scale: float = 0.02, max_attempts: int = 30, in_flight: int = 0
     ) -> None:
         """Point the topic at these hosts, with the handshake."""
         answer = self.http.put(
             f"{self.addresses['eventGrid']}/subscription",
             json={"webhooks": [h.webhook for h in hosts], "scale": scale,
-                  "maxAttempts": max_attempts},
+                  "maxAttempts": max_attempts, "inFlight": in_flight},
         )
         answer.raise_for_status()
 
     def publish(self, data: Any, event_id: str = "") -> str:
         """Publish an alert as a CloudEvent → the event's id."""
-        properties = data.get("properties", {}) if isinstance(data, dict) else {}
-        name = event_id or str(properties.get("systemAlertId") or uuid.uuid4())
-        event = {
-            "specversion": "1.0", "id": name, "type": "Defender.SecurityAlert",
-            "source": "/defender/workflow-automation", "data": data,
-        }
-        self.http.post(f"{self.addresses['eventGrid']}/api/events", json=event).raise_for_status()
-        return name
+        return self.publish_all([data], event_id)[0]
+
+    def publish_all(self, alerts: Iterable[Any], event_id: str = "") -> list[str]:
+        """Publish alerts, a hundred at a time → the events' ids."""
+        events = [_event(data, event_id) for data in alerts]
+        for batch in itertools.batched(events, 100, strict=False):
+            self.http.post(
+                f"{self.addresses['eventGrid']}/api/events", json=list(batch)).raise_for_status()
+        return [e["id"] for e in events]
 
     def deliveries(self) -> list[dict[str, Any]]:
         """What became of all events."""
@@ -341,6 +348,15 @@ class World:
         """Start a timer function now, by the admin API."""
         self.http.post(f"{host.url}/admin/functions/{name}", json={},
                        headers={"x-functions-key": host.keys["master"]}).raise_for_status()
+
+
+def _event(data: Any, event_id: str) -> dict[str, Any]:
+    """The CloudEvent around an alert."""
+    properties = data.get("properties", {}) if isinstance(data, dict) else {}
+    return {
+        "specversion": "1.0", "id": event_id or str(properties.get("systemAlertId") or uuid.uuid4()),
+        "type": "Defender.SecurityAlert", "source": "/defender/workflow-automation", "data": data,
+    }
 
 
 def waiting(seconds: float, every: float = 0.05) -> Iterator[float]:

@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 API = "2022-01-01"
 GETS_AT_ONCE, GETS_PER_SECOND = 40.0, 8.0
 """Of the reads that ARM allows a principal (250 at once, 25 a second), what alerts may take."""
+READS_KEPT = 80
+"""Reads left for what no graph can answer: polls, and the rules under the lease."""
 NAMES_TOGETHER = 50
 TOGETHER_SECONDS = 4.0
 _NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)
@@ -92,7 +94,7 @@ class Defender:
         if not (_NAME.fullmatch(ref.name) and _GUID.fullmatch(ref.subscription_id)):
             return None
         placed = _WORD.fullmatch(ref.location) is not None
-        if placed and self._pace.take():
+        if placed and self._clients.reads_left > READS_KEPT and self._pace.take():
             return self._get(ref, deadline)
         try:
             row = self._together((ref, deadline.within(TOGETHER_SECONDS)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ COMPUTE_API = "2024-07-01"
 FIRST_VIEW_SECONDS = 4.0
 """A throttled graph may not eat the budget: GETs give the rest of the view."""
 VIEWS_TOGETHER = 100
+VIEWS_AT_ONCE = 32
 VIRTUAL_MACHINE = "microsoft.compute/virtualmachines"
 
 
@@ -52,6 +54,7 @@ class Machines:
             self._views_together, VIEWS_TOGETHER
         )
         self._subnets: Kept[str, str] = Kept(clock, keep_seconds)
+        self._aside = ThreadPoolExecutor(VIEWS_AT_ONCE, "view")
 
     def trace(self, resource_ids: tuple[str, ...], deadline: Deadline) -> Traced:
         """Machines behind these resources. Temporary errors are raised: a later try may find all."""
@@ -82,7 +85,7 @@ class Machines:
             self._subnets.forget(nic.subnet_id)
 
     def _virtual_machine(self, vm: ResourceId, deadline: Deadline) -> Machine:
-        seen = self._first_view(str(vm), deadline)
+        view = self._aside.submit(self._first_view, str(vm), deadline)
         body = self._clients.arm_get(
             vm.subscription,
             f"/subscriptions/{vm.subscription}/resourceGroups/{vm.group}"
@@ -92,7 +95,7 @@ class Machines:
         properties = body.get("properties") or {}
         profile = properties.get("networkProfile") or {}
         ids = [str(n["id"]).lower() for n in profile.get("networkInterfaces") or () if n.get("id")]
-        nics = tuple(self._nic(one, seen, deadline) for one in ids)
+        nics = tuple(self._nic(one, view, deadline) for one in ids)
         return Machine(
             id=str(vm), nics=nics, power=_power(properties), location=str(body.get("location", ""))
         )
@@ -115,7 +118,7 @@ class Machines:
                 views.get(str(r["vmId"]), {})[str(r["publicIpId"])] = str(r["publicIp"])
         return [views[vm] for vm, _ in asked]
 
-    def _nic(self, nic_id: str, seen: Mapping[str, str], deadline: Deadline) -> Nic:
+    def _nic(self, nic_id: str, view: Future[Mapping[str, str]], deadline: Deadline) -> Nic:
         properties = self._network.read_nic(nic_id, deadline).get("properties") or {}
         private, public, subnet, hidden = [], [], "", ""
         for config in properties.get("ipConfigurations") or ():
@@ -126,7 +129,7 @@ class Machines:
             subnet = subnet or _id_of(inner.get("subnet"))
             public_id = _id_of(inner.get("publicIPAddress"))
             if public_id:
-                address = seen.get(public_id) or self._network.read_public_address(
+                address = view.result().get(public_id) or self._network.read_public_address(
                     public_id, deadline
                 )
                 public += [address] if address else []

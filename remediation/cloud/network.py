@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+LONGEST_FIRST_SECONDS = 10.0
+EARLIER = 0.93
+"""When the first answer was "over", it may have been so for a while: the next is asked earlier."""
 DONE = ("Succeeded", "Failed", "Canceled")
 
 
@@ -38,6 +41,23 @@ class StillRunning(Unfinished):
         self.operation = operation
 
 
+class _Typical:
+    """How long our writes take lately. A write is first asked after when it is likely to be over:
+    most cost one read, and are known to be done almost as soon as they are. Several threads may
+    learn at once; any of their lessons will do."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def first(self, least: float, deadline: Deadline) -> float:
+        """How long to wait before the first question; Azure's Retry-After is the least."""
+        return max(least, min(self._seconds, LONGEST_FIRST_SECONDS, deadline.left() / 2))
+
+    def learn(self, running: float, over: float) -> None:
+        """One was still running after so many seconds (0: never seen so), and over after so many."""
+        self._seconds = (running + over) / 2 if running else over * EARLIER
+
+
 class Network:
     """What we ask of Microsoft.Network."""
 
@@ -45,6 +65,7 @@ class Network:
         self._clients = clients
         self._arm = arm_endpoint
         self._poll = poll_seconds
+        self._typical = _Typical()
 
     def _client(self, resource_id: str) -> tuple[NetworkManagementClient, ResourceId]:
         parts = ResourceId.parse(resource_id)
@@ -108,7 +129,8 @@ class Network:
             with translated(what):
                 begin(remember)
             if operation:
-                self._settle(nsg.subscription, operation, deadline, pause)
+                self._settle(nsg.subscription, operation, deadline,
+                             self._typical.first(pause, deadline), learn=True)
             say(_log, "arm-settled", what=what, seconds=round(time.perf_counter() - started, 2))
 
         retrying(call, deadline, what=what)
@@ -127,7 +149,8 @@ class Network:
             say(_log, "operation-failed", operation=operation, error=str(error))
 
     def _settle(
-        self, subscription: str, operation: str, deadline: Deadline, pause: float
+        self, subscription: str, operation: str, deadline: Deadline, pause: float, *,
+        learn: bool = False,
     ) -> None:
         """Ask for the operation's status, first after `pause` seconds, until it is over. One that
         Azure no longer knows is over. Raises what it failed with; StillRunning at the deadline."""
@@ -137,6 +160,7 @@ class Network:
         query = dict(parse_qsl(parts.query))
         version = query.pop("api-version", "2024-05-01")
         status = "running"
+        started, seen_running = time.perf_counter(), 0.0
         while True:
             if deadline.left() <= pause:
                 raise StillRunning(f"operation {parts.path}: still {status}", operation)
@@ -150,7 +174,10 @@ class Network:
             status = str(body.get("status", ""))
             if status in DONE:
                 break
+            seen_running = time.perf_counter() - started
             pause = self._pause(headers)
+        if learn:
+            self._typical.learn(seen_running, time.perf_counter() - started)
         if status != "Succeeded":
             raise of_operation(f"operation {parts.path}", body)
 

@@ -72,6 +72,7 @@ class Round:
 
     `lifts_only`: acting is paused, so nothing is denied that is not denied already. `drifted`: our
     rules that someone changed. `refused`: what Azure said to a write, by the rule's name.
+    `deferred`: rules whose write gives way to a newcomer's more urgent one.
     """
 
     nsg: Nsg
@@ -83,6 +84,7 @@ class Round:
     lifts_only: bool = False
     drifted: set[str] = field(default_factory=set)
     refused: dict[str, PermanentError] = field(default_factory=dict)
+    deferred: set[str] = field(default_factory=set)
 
     def set(self, block: Block) -> None:
         """A block's new content, to be saved at the end of the round."""

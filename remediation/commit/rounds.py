@@ -51,6 +51,10 @@ class _Here:
             self._called[nsg_id] = at_it
             return not at_it
 
+    def waits(self, nsg_id: str) -> bool:
+        """Has someone called? Asking answers nobody."""
+        return self._called.get(nsg_id, False)
+
     def called(self, nsg_id: str) -> bool:
         """Has someone called since it was last asked?"""
         with self._lock:
@@ -136,6 +140,7 @@ class Commit:
         for _ in range(ROUNDS):
             try:
                 self._await_operation(lease, deadline)
+                self._here.called(lease.nsg_id)  # whose rows are read below is no newcomer any more
                 self._ledger.leases.listen(lease)
                 again = self._round(lease, deadline, result, forced=forced)
             except StillRunning as running:
@@ -217,7 +222,7 @@ class Commit:
             checks.drift(parts, lease, work, deadline)
             checks.fit(parts, work)
         lost = marks.save(parts, work) or lost
-        Writer(parts, lease, deadline, result).write(work)
+        Writer(parts, lease, deadline, result, lambda: self._someone_waits(lease)).write(work)
         judge(parts, lease, work, result, deadline)
         lost = marks.save(parts, work) or lost
         self.schedule(lease.nsg_id, work.blocks)
@@ -242,6 +247,10 @@ class Commit:
         if not (blocks or forced or lease.memory.get("rules")) and "rules" in lease.memory:
             return None, lost
         return blocks, lost
+
+    def _someone_waits(self, lease: Lease) -> bool:
+        """Has a thread of this process called, or another process knocked, since the rows were read?"""
+        return self._here.waits(lease.nsg_id) or self._ledger.leases.knocked(lease)
 
     def schedule(self, nsg_id: str, blocks: Sequence[Block]) -> None:
         """The next look: when the first block is due, and at the latest at the next drift check."""

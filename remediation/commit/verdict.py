@@ -39,6 +39,8 @@ def judge(
             continue
         if not settled and slot in work.refused:
             refused.setdefault(slot, []).append(block)
+        elif not settled and slot in work.deferred:
+            work.again = True
         elif not settled and not (work.lifts_only and block.wanted):
             raise Conflict(f"{work.nsg.id}: {block.key.address} is not in {slot} as it was written")
     for slot, blocks in refused.items():

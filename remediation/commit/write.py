@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from remediation.clock import Deadline
@@ -27,14 +27,19 @@ from remediation.owned import PARKED, Wanted, Write, difference, wanted_rules
 _log = logging.getLogger(__name__)
 
 PASSES = 6
+GAVE_WAY, GIVES_WAY_AT_MOST = "gaveWay", 4
 MOVING = (BlockState.PENDING, BlockState.LIFTING)
 
 
 class Writer:
     """Writes for one run: the lease is renewed before each call."""
 
-    def __init__(self, parts: Parts, lease: Lease, deadline: Deadline, result: Committed) -> None:
+    def __init__(
+        self, parts: Parts, lease: Lease, deadline: Deadline, result: Committed,
+        someone_waits: Callable[[], bool],
+    ) -> None:
         self._parts = parts
+        self._someone_waits = someone_waits
         self._lease = lease
         self._deadline = deadline
         self._result = result
@@ -64,8 +69,9 @@ class Writer:
     def _write_once(self, work: Round) -> bool:
         """True if something was written."""
         wanted = self._wanted(work)
-        writes = [w for w in _in_order(difference(work.nsg, wanted, self._parts.ownership), work)
-                  if w.name not in work.refused]
+        urgent = _urgent(work)
+        writes = [w for w in _in_order(difference(work.nsg, wanted, self._parts.ownership), urgent)
+                  if w.name not in work.refused and w.name not in work.deferred]
         for slot in wanted:
             if slot.outside_window and any(w.name == slot.name for w in writes):
                 self._parts.notifier.tell(
@@ -73,7 +79,10 @@ class Writer:
                     "the policy's window: nothing inside it would take effect", nsg=work.nsg.id,
                     alerts=self._alerts(b for b in work.current() if self._parts.slot(b) == slot.name),
                 )
-        for write in writes:
+        for n, write in enumerate(writes):
+            if n and write.direction not in urgent and self._gives_way():
+                work.deferred |= {w.name for w in writes[n:]}
+                break
             if self._deadline.left() < ARM_RESERVE_SECONDS:
                 raise Unfinished("the budget ended before the next write")
             self._result.writes += 1
@@ -88,6 +97,17 @@ class Writer:
         if writes:
             work.nsg = self._parts.network.read_nsg(work.nsg.id, self._deadline)
         return bool(writes)
+
+    def _gives_way(self) -> bool:
+        """A newcomer's attack goes on until its decisive direction is denied: that is written before
+        the other direction of those already stopped, but not for ever."""
+        memory = self._lease.memory
+        times = int(memory.get(GAVE_WAY, 0))
+        if times < GIVES_WAY_AT_MOST and self._someone_waits():
+            memory[GAVE_WAY] = times + 1
+            return True
+        memory.pop(GAVE_WAY, None)
+        return False
 
     def _wanted(self, work: Round) -> tuple[Wanted, ...]:
         addresses: dict[Direction, list[str]] = {}
@@ -177,8 +197,12 @@ class Writer:
                 work.set(replace(block, written=at))
 
 
-def _in_order(writes: Iterable[Write], work: Round) -> list[Write]:
+def _urgent(work: Round) -> set[Direction]:
+    """The directions that stop an attack under way."""
+    return {b.key.direction for b in work.current()
+            if b.state is BlockState.PENDING and b.decisive}
+
+
+def _in_order(writes: Iterable[Write], urgent: set[Direction]) -> list[Write]:
     """The direction that stops an attack first."""
-    urgent = {b.key.direction for b in work.current()
-              if b.state is BlockState.PENDING and b.decisive}
     return sorted(writes, key=lambda w: (w.direction not in urgent, w.kind == "delete"))

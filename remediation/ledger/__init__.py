@@ -3,7 +3,7 @@
 | table    | PartitionKey             | RowKey                        | holds                        |
 |----------|--------------------------|-------------------------------|------------------------------|
 | alerts   | alert id                 | `alert|<accusation>`          | normal form, raw, plan, state|
-|          |                          | `a|<time>|<n>`                | one action                   |
+|          |                          | `a|<time>|<n>`                | the actions of one moment    |
 | blocks   | NSG id                   | `<direction>|<address>`       | a live block                 |
 |          | NSG id + `~ended`        | … + `|<claimed at>`           | a block that has ended       |
 | work     | shard                    | `<look at>|<kind>|<id>`       | a hint where to look, when   |

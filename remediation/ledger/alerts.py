@@ -10,25 +10,26 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from remediation.errors import Conflict
-from remediation.ledger.store import CHUNK, MAX_TRANSACTION, Op, Row, Tables, encode, pack, unpack
+from remediation.ledger.store import CHUNK, Op, Row, Tables, encode, pack, unpack
 from remediation.model import Alert, Plan, Verdict, from_utc, utc
 
 QUARANTINE = "~quarantine"
 INLINE_RAW = 4 * CHUNK
+LONGEST_ACTIONS = 30_000
+"""Characters: Table Storage holds 32 Ki of them in a property."""
 
 
 class AlertState(StrEnum):
     """How far an alert has come."""
 
     RECEIVED = "received"
-    PLANNED = "planned"
     DONE = "done"
 
 
@@ -141,25 +142,18 @@ class Alerts:
     def notes(
         self, alert_id: str, at: datetime, actions: Sequence[tuple[str, Mapping[str, Any]]]
     ) -> None:
-        """Record several actions of an alert, in order."""
-        partition = encode(alert_id)
-        ops = [
-            Op("upsert", partition, f"a|{utc(at)}|{n:03}{secrets.token_hex(3)}",
-               {"action": action, "at": utc(at), "facts": json.dumps(facts, default=str)[:30_000]})
-            for n, (action, facts) in enumerate(actions)
-        ]
-        for i in range(0, len(ops), MAX_TRANSACTION):
-            self._table.transaction(ops[i : i + MAX_TRANSACTION])
+        """Record several actions of one moment, in order: one row, or a few if they are many."""
+        for n, texts in enumerate(_filled([_action(name, facts) for name, facts in actions])):
+            self._table.upsert(encode(alert_id), f"a|{utc(at)}|{n:03}{secrets.token_hex(3)}",
+                               {"at": utc(at), "actions": f"[{','.join(texts)}]"})
 
     def actions(self, alert_id: str) -> list[dict[str, Any]]:
         """All actions of an alert, oldest first."""
         rows = self._table.query(
             "PartitionKey eq @p and RowKey ge 'a|' and RowKey lt 'a}'", p=encode(alert_id)
         )
-        return [
-            {"at": r.text("at"), "action": r.text("action"), **json.loads(r.text("facts") or "{}")}
-            for r in rows
-        ]
+        return [{"at": r.text("at"), **action} for r in rows
+                for action in json.loads(r.text("actions") or "[]")]
 
     def quarantine(self, raw: Any, reason: str, at: datetime) -> bool:
         """Keep what could not be read, with the reason; False if the same thing is there already."""
@@ -184,6 +178,29 @@ class Alerts:
         for row in list(self._table.query("received lt @t or at lt @t", t=utc(before))):
             count += self._table.delete(row.partition, row.key, row.etag)
         return count
+
+
+def _action(name: str, facts: Mapping[str, Any]) -> str:
+    """One action as JSON; what would not fit into a row is cut to its longest facts' beginnings."""
+    text = json.dumps({"action": name, **facts}, default=str)
+    if len(text) > LONGEST_ACTIONS:
+        short = {k: v if len(str(v)) < 500 else str(v)[:500] for k, v in facts.items()}
+        text = json.dumps({"action": name, **short}, default=str)
+    return text
+
+
+def _filled(texts: Iterable[str]) -> Iterator[list[str]]:
+    """In order, as many together as a row holds."""
+    group: list[str] = []
+    size = 0
+    for text in texts:
+        if group and size + len(text) + 1 > LONGEST_ACTIONS:
+            yield group
+            group, size = [], 0
+        group.append(text)
+        size += len(text) + 1
+    if group:
+        yield group
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from remediation.ledger.block import (
 from remediation.ledger.store import MAX_TRANSACTION, Op, Row, Tables, decode, encode
 from remediation.model import (
     ENDED_STATES,
+    WANTED_STATES,
     BlockKey,
     BlockState,
     Direction,
@@ -44,6 +45,11 @@ class Blocks:
     def live(self, nsg_id: str) -> list[Block]:
         """All rows of an NSG that have not ended."""
         return [_block(r) for r in self._table.query("PartitionKey eq @p", p=encode(nsg_id))]
+
+    def wanted_addresses(self, nsg_id: str) -> frozenset[str]:
+        """The addresses that are denied or about to be; two properties of each row are read."""
+        rows = self._table.query("PartitionKey eq @p", select=("address", "state"), p=encode(nsg_id))
+        return frozenset(r.text("address") for r in rows if r.text("state") in WANTED_STATES)
 
     def get(self, key: BlockKey) -> Block | None:
         """One live block."""
@@ -89,9 +95,10 @@ class Blocks:
     def _claim_together(
         self, nsg_id: str, claims: Sequence[Claim], now: datetime
     ) -> list[Block | None]:
-        """Rows that another writer changed meanwhile are read again, and all claims merged anew."""
-        for _ in range(CLAIM_TRIES):
-            blocks = self._rows(nsg_id, {c.key for c in claims})
+        """First as if all were new, as most are, and nothing need be read. Where a row is there, or
+        another writer changes one meanwhile, all are read and the claims merged anew."""
+        for attempt in range(CLAIM_TRIES):
+            blocks = self._rows(nsg_id, {c.key for c in claims}) if attempt else {}
             results: list[Block | None] = []
             changed: dict[BlockKey, Block] = {}
             for claim in claims:

@@ -108,6 +108,11 @@ class Leases:
         row = self._table.get(encode(lease.nsg_id), KNOCK)
         lease.knock_etag = row.etag if row else ""
 
+    def knocked(self, lease: Lease) -> bool:
+        """Has someone knocked since `listen`?"""
+        row = self._table.get(encode(lease.nsg_id), KNOCK)
+        return (row.etag if row else "") != lease.knock_etag
+
     def renew(self, lease: Lease, clock: Clock, **memory: Any) -> None:
         """Prove that it is still ours, keep it, and remember more. Raises LeaseLost."""
         lease.memory.update(memory)

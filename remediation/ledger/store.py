@@ -11,7 +11,7 @@ import gzip
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -277,17 +277,18 @@ class Table:
             raise Conflict(f"{self.name}: the row has changed")
         return ""
 
-    def query(self, text: str, **parameters: Any) -> Iterator[Row]:
-        """All rows of an OData filter with `@name` parameters. A missing table has none."""
+    def query(self, text: str, *, select: Sequence[str] = (), **parameters: Any) -> Iterator[Row]:
+        """All rows of an OData filter with `@name` parameters; of each, all properties or those
+        selected. A missing table has none."""
         token = ""
         while True:
-            rows, token = self.page(text, PAGE, token, **parameters)
+            rows, token = self.page(text, PAGE, token, select=select, **parameters)
             yield from rows
             if not token:
                 return
 
     def page(
-        self, text: str, size: int, token: str = "", **parameters: Any
+        self, text: str, size: int, token: str = "", *, select: Sequence[str] = (), **parameters: Any
     ) -> tuple[list[Row], str]:
         """One page of a query and the token of the next, '' at the end."""
         start = json.loads(token) if token else None
@@ -295,7 +296,8 @@ class Table:
 
         def call() -> tuple[list[Row], str]:
             pages = client.query_entities(
-                text, parameters=parameters, results_per_page=size
+                text, parameters=parameters, results_per_page=size,
+                select=["PartitionKey", "RowKey", *select] if select else None,
             ).by_page(continuation_token=start)
             rows = [_row(e) for e in next(pages, ())]
             following = getattr(pages, "continuation_token", None)

@@ -8,18 +8,18 @@ moment fall together.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from remediation.clock import bucket
-from remediation.gather import GatherBy
-from remediation.ledger.store import MAX_TRANSACTION, Op, Tables, encode
+from remediation.ledger.store import Tables, encode
 from remediation.model import from_utc, utc
 
 SHARDS = 4
 GRAIN_SECONDS = 5
+LEFT_AT_MOST = 10_000
 
 ALERT, NSG, RECHECK, APPROVAL = "alert", "nsg", "recheck", "approval"
 
@@ -42,22 +42,28 @@ class Work:
 
     def __init__(self, tables: Tables) -> None:
         self._table = tables.table("work")
-        self._write: GatherBy[str, Op, None] = GatherBy(self._write_together, MAX_TRANSACTION)
+        self._left: dict[str, datetime] = {}
 
     def hint(self, kind: str, thing: str, at: datetime, **values: Any) -> None:
         """Leave a hint."""
         shard = str(zlib.crc32(f"{kind}|{thing}".encode()) % SHARDS)
         key = f"{utc(at)}|{kind}|{encode(thing)}"
-        self._write(shard, Op("upsert", shard, key, {"kind": kind, "thing": thing, **values}))
-
-    def _write_together(self, shard: str, ops: Sequence[Op]) -> list[None]:  # noqa: ARG002 - the ops name it
-        """Hints of one shard that come together are one transaction; equal ones are one row."""
-        self._table.transaction({op.key: op for op in ops}.values())
-        return [None] * len(ops)
+        self._table.upsert(shard, key, {"kind": kind, "thing": thing, **values})
 
     def nsg(self, nsg_id: str, at: datetime) -> None:
         """Leave a hint to commit this NSG then; hints that fall together are one."""
         self.hint(NSG, nsg_id, bucket(at, GRAIN_SECONDS))
+
+    def nsg_soon(self, nsg_id: str, now: datetime, wait: timedelta) -> None:
+        """Leave a hint to commit this NSG after `wait`, unless this process has just left that very
+        hint: nobody can have followed it yet. In a storm, one row for many claims."""
+        at = bucket(now + wait, GRAIN_SECONDS)
+        if wait.total_seconds() >= 2 * GRAIN_SECONDS and self._left.get(nsg_id) == at:
+            return
+        self.hint(NSG, nsg_id, at)
+        if len(self._left) >= LEFT_AT_MOST:
+            self._left.clear()
+        self._left[nsg_id] = at
 
     def recheck(self, nsg_id: str, at: datetime) -> None:
         """Leave a hint to read this NSG then, whatever the ledger says of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sandbox.arm.call import Answer, Call, check_name, ref
@@ -142,7 +143,8 @@ def put(call: Call) -> Answer:
         return Answer(200, render(call.state, nsg), call.operation_headers(op, retry_after=False))
     _set_state(nsg, "Updating")
     op = call.state.begin(nsg.id, "PutNetworkSecurityGroupOperation", "Microsoft.Network",
-                          nsg.location, call.api, lambda: _settle(nsg))
+                          nsg.location, call.api, lambda: _settle(nsg),
+                          effect=lambda: _effect(nsg, rules, whole=True))
     return Answer(201 if old is None else 200, render(call.state, nsg), call.operation_headers(op))
 
 
@@ -197,7 +199,8 @@ def put_rule(call: Call) -> Answer:
         nsg.touch()
 
     op = call.state.begin(f"{nsg.id}/securityRules/{name}", "PutSecurityRuleOperation",
-                          "Microsoft.Network", nsg.location, call.api, finish)
+                          "Microsoft.Network", nsg.location, call.api, finish,
+                          effect=lambda: _effect(nsg, {rule.name: rule}))
     return Answer(201 if old is None else 200, render_rule(nsg, rule), call.operation_headers(op))
 
 
@@ -227,7 +230,8 @@ def delete_rule(call: Call) -> Answer:
         nsg.touch()
 
     op = call.state.begin(f"{nsg.id}/securityRules/{rule.name}", "DeleteSecurityRuleOperation",
-                          "Microsoft.Network", nsg.location, call.api, finish, deletes=True)
+                          "Microsoft.Network", nsg.location, call.api, finish, deletes=True,
+                          effect=lambda: _effect(nsg, {rule.name: None}))
     return Answer(202, None, call.operation_headers(op, location=True))
 
 
@@ -243,6 +247,13 @@ def _nsg(call: Call) -> Resource:
     if nsg is None:
         raise not_found(TYPE, call.names[0], call.group)
     return nsg
+
+
+def _effect(nsg: Resource, rules: Mapping[str, Child | None], *, whole: bool = False
+            ) -> dict[str, Any]:
+    """Which rules are in force now, by name; None: gone; `whole`: and no others."""
+    return {"nsg": nsg.id.lower(), "whole": whole,
+            "rules": {n.lower(): r and {**r.properties} for n, r in rules.items()}}
 
 
 def _set_state(nsg: Resource, state: str) -> None:

@@ -90,6 +90,8 @@ class Operation:
     error: dict[str, Any] | None = None
     polls: int = 0
     retry_after: int = 0
+    effect: Callable[[], dict[str, Any]] | None = None
+    """What is in force from then on, for the record of effects."""
 
 
 class Bucket:
@@ -140,6 +142,9 @@ class State:
         self.groups: dict[str, str] = {}
         self.subscriptions: dict[str, str] = {}
         self.operations: dict[str, Operation] = {}
+        self.running: dict[str, Operation] = {}
+        self.effects: deque[dict[str, Any]] = deque(maxlen=100_000)
+        """When which rules came into force, in order: {"at", "nsg", "whole", "rules"}."""
         self.alerts: dict[str, dict[str, Any]] = {}
         self.locks: dict[str, dict[str, Any]] = {}
         self.access = Access()
@@ -155,7 +160,7 @@ class State:
         if self.tuning.manual:
             return
         now = time.monotonic()
-        for op in [o for o in self.operations.values() if o.status == "InProgress" and o.due <= now]:
+        for op in sorted((o for o in self.running.values() if o.due <= now), key=lambda o: o.due):
             self.finish(op)
 
     def finish(self, op: Operation) -> None:
@@ -163,22 +168,27 @@ class State:
         if op.status != "InProgress":
             return
         op.status = "Failed" if op.error else "Succeeded"
+        self.running.pop(op.id, None)
         if not op.error:
             op.finish()
+            if op.effect is not None:
+                late = max(0.0, time.monotonic() - op.due)
+                self.effects.append({"at": time.time() - late, **op.effect()})
         self.version += 1
 
     def begin(
         self, target: str, name: str, provider: str, location: str, api: str,
         finish: Callable[[], None], *, deletes: bool = False, seconds: float | None = None,
-        retry_after: int = 1,
+        retry_after: int = 1, effect: Callable[[], dict[str, Any]] | None = None,
     ) -> Operation:
         """Start an operation."""
         settle = self.tuning.settle if seconds is None else seconds
         op = Operation(
             str(uuid.uuid4()), target.lower(), name, provider, location, api,
             time.monotonic() + settle, datetime.now(UTC), finish, deletes, retry_after=retry_after,
+            effect=effect,
         )
-        self.operations[op.id] = op
+        self.operations[op.id] = self.running[op.id] = op
         if len(self.operations) > 5000:
             for key in list(self.operations)[:1000]:
                 if self.operations[key].status != "InProgress":
@@ -188,8 +198,8 @@ class State:
     def pending(self, prefix: str) -> Operation | None:
         """An operation under way on this resource or a child of it."""
         low = prefix.lower()
-        for op in self.operations.values():
-            if op.status == "InProgress" and (op.target == low or op.target.startswith(low + "/")):
+        for op in self.running.values():
+            if op.target == low or op.target.startswith(low + "/"):
                 return op
         return None
 

@@ -85,7 +85,7 @@ def tally(world: World, foreign_before: dict[str, str]) -> dict[str, Any]:
     """All numbers of `build/demo.json` but `ok` and `seconds`."""
     alerts = table(world, "alerts")
     bodies = [r for r in alerts if str(r["RowKey"]).startswith("alert|")]
-    actions = [{**r, **json.loads(str(r["facts"]))} for r in alerts if "action" in r]
+    actions = [{"at": r["at"], **a} for r in alerts for a in json.loads(str(r.get("actions", "[]")))]
     proofs: dict[str, str] = {}
     for action in sorted(actions, key=lambda a: str(a["at"])):
         if action["action"] in ("proven", "shadowed"):

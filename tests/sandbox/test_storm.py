@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from remediation.cloud.defender import GETS_AT_ONCE
+from remediation.commit import Committed
+from remediation.commit.write import Writer
 from remediation.policy import DEFAULT_POLICY
-from tests.estate import alert, estate
+from sandbox.world import waiting
+from tests.estate import alert, estate, nsg_id
 from tests.sandbox.conftest import Azure
 
 
@@ -118,3 +122,77 @@ def test_a_queue_that_is_made_by_two_at_once_takes_both_messages(azure: Azure):
     queue.send("/a")
     client = queue._clients.queue(azure.settings["COMMIT_QUEUE"])
     assert client.get_queue_properties().approximate_message_count == 1
+
+
+def test_a_newcomers_decisive_direction_is_written_before_the_other_one_of_those_already_stopped(
+    wide: Azure,
+):
+    azure = wide
+    azure.world.seed(estate())
+    azure.world.tune(settle=1.5)
+    one, two = known(azure, 2, 1)
+    first = threading.Thread(target=azure.deliver, args=(one,))
+    first.start()
+    for _ in waiting(10):
+        if azure.writes():
+            break
+    azure.deliver(two)  # while the first one's outbound rule is on its way
+    first.join(30)
+    assert [w.rpartition("-")[2] for w in azure.writes()] == ["outbound", "outbound", "inbound"]
+    assert azure.states() == {"active"}
+    assert len(azure.blocks()) == 4
+
+
+def test_newcomers_cannot_put_the_other_direction_off_for_ever(wide: Azure):
+    commit = wide.app.responder._commit
+    lease = wide.app.ledger.leases.take(nsg_id(), wide.clock)
+    assert lease is not None
+    writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: True)
+    assert [writer._gives_way() for _ in range(6)] == [True] * 4 + [False, True]
+    writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: False)
+    assert writer._gives_way() is False, "nobody waits"
+
+
+def test_what_this_process_knows_to_be_done_costs_no_table_call_when_it_comes_again(azure: Azure):
+    azure.world.seed(estate())
+    one = azure.attack()
+    before = sum(r["service"] == "table" for r in azure.world.log())
+    for _ in range(5):
+        assert azure.deliver(one).outcome == "duplicate"
+    assert sum(r["service"] == "table" for r in azure.world.log()) == before
+    azure.start()  # another process
+    assert azure.deliver(one).outcome == "duplicate"
+
+
+def test_a_process_takes_a_little_of_the_hours_allowance_ahead_and_gives_out_all_of_it(
+    azure: Azure, tmp_path: Path
+):
+    capped(azure, tmp_path, 200)
+    azure.world.seed(estate())
+    reserve = azure.app.responder._survey._allowance
+    kind = ("Network_CommunicationWithC2", 200)
+    assert [reserve(kind, 2) for _ in range(101)] == [2] * 100 + [0]
+    azure.clock.forward(hours=1)
+    assert reserve(kind, 2) == 2
+
+
+def test_when_arm_has_few_reads_left_defender_is_asked_through_the_graph(azure: Azure):
+    azure.world.seed(estate())
+    azure.world.tune(throttle=True, reads=[60, 0.1])
+    azure.attack()
+    asked = calls(azure, "Microsoft.Security/locations")
+    azure.attack(attacker="198.51.100.20")
+    assert calls(azure, "Microsoft.Security/locations") == asked
+    assert azure.states() == {"active"}
+    assert len(azure.blocks()) == 4
+
+
+def test_a_hint_for_many_claims_of_one_moment_is_left_once(azure: Azure):
+    work, now = azure.app.ledger.work, azure.clock.now()
+    before = sum(r["service"] == "table" for r in azure.world.log())
+    for _ in range(5):
+        work.nsg_soon(nsg_id(), now, timedelta(seconds=30))
+    assert sum(r["service"] == "table" for r in azure.world.log()) - before <= 3  # the table is made, too
+    assert [h.id for h in work.due(now + timedelta(seconds=40), 10)] == [nsg_id()]
+    work.nsg_soon(nsg_id(), now, timedelta(seconds=1))
+    assert len(work.due(now + timedelta(seconds=40), 10)) == 2, "so soon it may be followed already"

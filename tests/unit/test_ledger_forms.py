@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from remediation.clock import Clock, Deadline, Pace, bucket
 from remediation.cloud.cache import Kept
+from remediation.cloud.network import _Typical
+from remediation.ledger.alerts import LONGEST_ACTIONS, _action, _filled
 from remediation.ledger.blocks import LONGEST_TEXT, _fitting
 from remediation.ledger.store import decode, encode, pack, unpack
 
@@ -138,3 +140,52 @@ def test_a_pace_lets_a_burst_go_and_then_so_many_a_second():
     assert [pace.take() for _ in range(3)] == [True, True, False]
     clock.at = 1.5
     assert [pace.take() for _ in range(2)] == [True, False]
+
+
+def test_who_waits_for_a_pace_comes_in_turn_and_at_the_deadline_whatever_the_pace():
+    class Slept(Clock):
+        at = 0.0
+
+        def monotonic(self) -> float:
+            return self.at
+
+        def sleep(self, seconds: float) -> None:
+            self.at += seconds
+
+    clock = Slept()
+    pace = Pace(clock, 1, 2)
+    pace.wait(Deadline.after(clock, 10))
+    pace.wait(Deadline.after(clock, 10))
+    assert clock.at == 0.5
+    pace.wait(Deadline.after(clock, 0.2))
+    assert 0.69 < clock.at < 0.71
+
+
+def test_the_actions_of_a_moment_share_a_row_until_it_is_full():
+    small = [_action("proven", {"block": str(n)}) for n in range(3)]
+    assert list(_filled(small)) == [small]
+    big = [_action("proven", {"detail": "x" * 9_000}) for _ in range(5)]
+    assert [len(group) for group in _filled(big)] == [3, 2]
+    assert list(_filled([])) == []
+
+
+def test_an_action_with_a_fact_too_long_for_a_row_keeps_its_beginning():
+    text = _action("failed", {"address": "198.51.100.7", "error": "no " * 20_000})
+    assert len(text) < LONGEST_ACTIONS
+    assert json.loads(text)["address"] == "198.51.100.7"
+    assert json.loads(text)["error"].startswith("no no no")
+
+
+def test_a_write_is_first_asked_after_when_it_is_likely_to_be_over():
+    clock = Clock()
+    typical = _Typical()
+    long = Deadline.after(clock, 60)
+    assert typical.first(1, long) == 1, "nothing known: Azure's Retry-After"
+    typical.learn(running=2.2, over=4.4)
+    assert typical.first(1, long) == pytest.approx(3.3)
+    typical.learn(running=0, over=3.3)
+    assert 3 < typical.first(1, long) < 3.3, "it was over at the first look: the next comes earlier"
+    assert typical.first(5, long) == 5, "never before Azure's Retry-After"
+    assert typical.first(1, Deadline.after(clock, 4)) < 2.1, "never more than half of what is left"
+    typical.learn(running=100, over=300)
+    assert typical.first(1, long) == 10
