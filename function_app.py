@@ -7,9 +7,8 @@ from datetime import datetime
 
 import azure.functions as func
 
-from remediation.api import Request
-from remediation.app import app as responder_app
-from remediation.app import check
+from remediation.start import app as responder_app
+from remediation.start import check
 
 check(os.environ)
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
@@ -37,6 +36,8 @@ def commit(message: func.QueueMessage) -> None:
 
 
 def _serve(route: str, req: func.HttpRequest) -> func.HttpResponse:
+    from remediation.api import Request
+
     reply = responder_app().serve(
         route,
         Request(

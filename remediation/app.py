@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from remediation.api import Api, Reply, Request
@@ -25,19 +22,16 @@ from remediation.cloud.machines import Machines
 from remediation.cloud.network import Network
 from remediation.commit import Commit, Parts
 from remediation.commit_queue import CommitQueue, nsg_of
-from remediation.errors import BadPolicy, BadSettings
 from remediation.ledger import Ledger, Tables
 from remediation.notify import Notifier
 from remediation.operators import Operator
 from remediation.owned import Ownership
 from remediation.policy import load_policy
 from remediation.responder import Responder, Seen
-from remediation.settings import Settings, load_settings, policy_path
+from remediation.settings import Settings, load_settings
 from remediation.surroundings import SurroundingsReader
 from remediation.survey import Survey
 from remediation.sweep import Sweep, Swept
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,27 +119,3 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     )
     api = Api(operator, ledger, policy, settings, clock)
     return App(settings, clock, ledger, responder, sweep, operator, api)
-
-
-def check(env: Mapping[str, str]) -> list[str]:
-    """Every mistake in the settings and the policy, logged: to be called when the process starts.
-
-    Nothing is raised, so that the host finds its triggers: an event that meets a wrong setting
-    fails and comes again, for a day and then as a dead letter, instead of finding nobody.
-    """
-    mistakes: list[str] = []
-    for read in (lambda: load_settings(env), lambda: load_policy(policy_path(env))):
-        try:
-            read()
-        except (BadSettings, BadPolicy) as error:
-            mistakes += error.mistakes
-    for one in mistakes:
-        _log.critical("%s", one)
-    return mistakes
-
-
-@cache
-def app() -> App:
-    """The app of this process, made at the first call."""
-    logging.getLogger("azure").setLevel(logging.WARNING)  # or it logs every request with its URL
-    return build(os.environ)

@@ -37,7 +37,7 @@ ATTEMPTS = 10
 GIVE_UP = timedelta(days=3)
 """An alert that cannot be worked on is tried, ever less often, for so long at least."""
 BATCH = 500
-THREADS = 32
+THREADS = 48
 """They wait for Azure: so many NSGs are lifted at once."""
 OVERDUE = 2.5
 ORPHAN_SCAN = timedelta(days=1)

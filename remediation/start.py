@@ -1,0 +1,55 @@
+"""What happens when a process starts: settings and policy are checked, and nothing else is loaded.
+
+A process is indexed before it serves, and in a storm every new instance is a cold one: the app itself
+is imported at the first call.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING
+
+from remediation.errors import BadPolicy, BadSettings
+from remediation.policy import load_policy
+from remediation.settings import load_settings, policy_path
+
+if TYPE_CHECKING:
+    from remediation.app import App
+
+_log = logging.getLogger(__name__)
+_making = threading.Lock()
+
+
+def check(env: Mapping[str, str]) -> list[str]:
+    """Every mistake in the settings and the policy, logged: to be called when the process starts.
+
+    Nothing is raised, so that the host finds its triggers: an event that meets a wrong setting
+    fails and comes again, for a day and then as a dead letter, instead of finding nobody.
+    """
+    mistakes: list[str] = []
+    for read in (lambda: load_settings(env), lambda: load_policy(policy_path(env))):
+        try:
+            read()
+        except (BadSettings, BadPolicy) as error:
+            mistakes += error.mistakes
+    for one in mistakes:
+        _log.critical("%s", one)
+    return mistakes
+
+
+def app() -> App:
+    """The app of this process, made at the first call: of several at once, one makes it."""
+    with _making:
+        return _app()
+
+
+@cache
+def _app() -> App:
+    from remediation.app import build
+
+    logging.getLogger("azure").setLevel(logging.WARNING)  # or it logs every request with its URL
+    return build(os.environ)
