@@ -18,7 +18,8 @@ BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
 
 def test_importing_the_triggers_loads_no_heavy_sdk():
     code = ("import function_app, sys; print([m for m in sys.modules "
-            "if m.startswith(('azure.mgmt', 'azure.identity', 'azure.data', 'azure.storage', 'remediation.app'))])")
+            "if m.startswith(('azure.mgmt', 'azure.identity', 'azure.data', 'azure.storage', "
+            "'remediation.app'))])")
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert found.stdout.strip() == "[]", found.stderr
 
