@@ -2,7 +2,7 @@
 # Each does all its own set-up, in .venv; only Python 3.13, make and git need be there.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check conformance bench bench-quick clean
+.PHONY: help setup demo test check conformance bench bench-quick chaos clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -55,6 +55,9 @@ bench: setup ## measure side by side with what people use today (an hour)
 
 bench-quick: setup ## the same, small: asserts counts, never times (two minutes)
 	$(PY) -m bench --quick
+
+chaos: setup ## inject every fault at every call of a block's life (half an hour)
+	$(PY) -m chaos
 
 conformance: setup ## compare the sandbox with recorded Azure traffic, in detail
 	$(PY) -m tests.conformance

@@ -83,6 +83,11 @@ def translated(doing: str) -> Iterator[None]:
         raise _from_response(doing, error) from error
     except azure.AzureError as error:
         raise Unavailable(f"{doing}: no answer: {type(error).__name__}") from error
+    except AttributeError as error:
+        # azure-data-tables looks for the headers of an answer that broke off, and finds no answer.
+        if not isinstance(error.__context__, azure.HttpResponseError):
+            raise
+        raise _from_response(doing, error.__context__) from error.__context__
 
 
 def _from_response(doing: str, error: HttpResponseError) -> RemediationError:
@@ -130,10 +135,12 @@ def _named(body: Mapping[str, Any], otherwise: str) -> tuple[str, str]:
 
 
 def _body(error: HttpResponseError) -> Mapping[str, Any]:
+    from azure.core.exceptions import AzureError
+
     try:
         held = json.loads(error.response.text()) if error.response is not None else {}
-    except (ValueError, AttributeError, TypeError):
-        return {}  # no JSON: the status alone must do
+    except (ValueError, AttributeError, TypeError, AzureError):
+        return {}  # no JSON, or an answer that broke off unread: the status alone must do
     return held if isinstance(held, Mapping) else {}
 
 

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from remediation.app import build
-from tests.sandbox.conftest import ShiftClock
+from tests.azure import ShiftClock
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload([

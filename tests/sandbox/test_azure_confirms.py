@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from remediation.policy import DEFAULT_POLICY
+from tests.azure import Azure
 from tests.estate import ATTACKER, estate
-from tests.sandbox.conftest import Azure
 
 
 @pytest.fixture

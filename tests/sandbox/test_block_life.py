@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from remediation.model import BlockState
+from tests.azure import OPERATOR, Azure
 from tests.estate import ATTACKER, SECOND, alert, estate, nsg_path
-from tests.sandbox.conftest import OPERATOR, Azure
 
 BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
 MINUTE = timedelta(minutes=1)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from remediation.model import BlockState
+from tests.azure import Azure
 from tests.estate import ATTACKER, alert, estate
-from tests.sandbox.conftest import Azure
 from tests.sandbox.crash_child import start
 
 BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}

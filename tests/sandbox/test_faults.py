@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from remediation.ledger.store import LedgerDown
 from remediation.model import BlockState
+from tests.azure import Azure
 from tests.estate import ATTACKER, SECOND, SUB, alert, estate, nsg_id, nsg_path
-from tests.sandbox.conftest import Azure
 
 BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
 OUTBOUND_RULE = "securityRules/defender-block-test-outbound"
@@ -272,3 +273,10 @@ def test_a_knock_during_the_last_look_keeps_the_holder(azure: Azure):
     leases.listen(held)
     assert leases.release(held)
     assert leases.take("/nsg", azure.clock) is not None
+
+
+def test_an_answer_of_the_tables_that_breaks_off_is_an_outage_like_any_other(azure: Azure):
+    azure.app.ledger.control.begin_job("x", azure.clock.now(), timedelta(0))
+    azure.faults({"service": "table", "method": "POST", "path": "control", "drop": "after", "times": 9})
+    with pytest.raises(LedgerDown):
+        azure.app.ledger.control._table.insert("job", "y", {"at": "now"})

@@ -7,8 +7,8 @@ from typing import Any
 from remediation.commit.moved import relocated
 from remediation.model import BlockState, Target
 from remediation.nsg import Nsg
+from tests.azure import Azure
 from tests.estate import ATTACKER, GROUP, SECOND, SUB, estate, nsg_id, nsg_path
-from tests.sandbox.conftest import Azure
 
 BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
 SUBNET = nsg_path().replace("networkSecurityGroups/nsg", "virtualNetworks/vnet/subnets/sub")

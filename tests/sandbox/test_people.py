@@ -13,8 +13,8 @@ from remediation.errors import Conflict, NotFound
 from remediation.ledger import Approval
 from remediation.model import BlockState
 from remediation.policy import DEFAULT_POLICY
+from tests.azure import OPERATOR, Azure
 from tests.estate import ATTACKER, SECOND, alert, estate, name_of, nsg_id, nsg_path
-from tests.sandbox.conftest import OPERATOR, Azure
 
 BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
 DAY = timedelta(hours=24)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from remediation.policy import DEFAULT_POLICY
+from tests.azure import Azure
 from tests.estate import GROUP, SUB, estate, nsg_path
 from tests.role import IDENTITY, role_actions
-from tests.sandbox.conftest import Azure
 
 
 def test_a_life_with_all_its_side_ways_uses_every_action_of_the_role(azure: Azure, tmp_path: Path):

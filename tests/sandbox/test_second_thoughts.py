@@ -16,9 +16,9 @@ from remediation.guardrails import Hold
 from remediation.ledger import Approval
 from remediation.model import BlockState, utc
 from remediation.policy import DEFAULT_POLICY
+from tests.azure import OPERATOR, Azure
 from tests.estate import ATTACKER, GROUP, SECOND, SUB, alert, estate, name_of, nsg_id, nsg_path
 from tests.role import IDENTITY
-from tests.sandbox.conftest import OPERATOR, Azure
 
 BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
 OUTBOUND = f"{nsg_path()}/securityRules/defender-block-test-outbound"

@@ -7,8 +7,8 @@ import ssl
 import httpx
 from azure.identity import ClientSecretCredential
 
+from tests.azure import Azure
 from tests.estate import SUB, estate
-from tests.sandbox.conftest import Azure
 
 TENANT = "00000000-0000-0000-0000-00000000feed"
 

@@ -14,8 +14,8 @@ from remediation.commit import Committed
 from remediation.commit.write import Writer
 from remediation.policy import DEFAULT_POLICY
 from sandbox.world import waiting
+from tests.azure import Azure
 from tests.estate import alert, estate, nsg_id
-from tests.sandbox.conftest import Azure
 
 
 @pytest.fixture

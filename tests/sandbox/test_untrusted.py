@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.azure import OPERATOR, Azure
 from tests.estate import ATTACKER, alert, estate
-from tests.sandbox.conftest import OPERATOR, Azure
 
 
 @pytest.mark.parametrize("changes", [

@@ -1,0 +1,92 @@
+"""`python -m chaos`: shake it; writes `build/chaos.json`, ends with 0 only if nothing was lost."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from chaos.matrix import Case, Result, calls, cases, prepare, run
+from sandbox.world import ROOT, World
+
+NUMBERS = ("lost_blocks", "orphan_rules", "foreign_rules_changed", "ledger_gaps", "protected_blocked",
+           "told_wrong")
+_mine: dict[str, Any] = {}
+
+
+def _worker_starts() -> None:
+    """A world of its own for each worker process."""
+    logging.disable(logging.CRITICAL)  # every line of it is about a fault that we injected
+    world = World(doors=True)
+    world.__enter__()
+    prepare(world)
+    _mine.update(world=world, number=0)
+    multiprocessing.util.Finalize(None, world.close, exitpriority=10)
+
+
+def _live(case: Case) -> Result:
+    _mine["number"] += 1
+    return run(_mine["world"], _mine["number"], case)
+
+
+def _known() -> list[Any]:
+    with World(doors=True) as world:
+        prepare(world)
+        return calls(world, 1)
+
+
+def report(results: Sequence[Result], seconds: float) -> dict[str, Any]:
+    """What `build/chaos.json` holds. Only faults that struck count as cases."""
+    struck = [r for r in results if r.struck]
+    damaged = [r for r in struck if not r.damage.survived]
+    return {
+        "cases": len(struck), "survived": len(struck) - len(damaged),
+        **{n: sum(getattr(r.damage, n) for r in struck) for n in NUMBERS},
+        "not_struck": [r.case.name for r in results if not r.struck],
+        "damaged": [{"case": r.case.name, **asdict(r.damage)} for r in damaged],
+        "faults_injected": sum(r.struck for r in struck), "seconds": round(seconds, 1),
+    }
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--match", default="", help="only cases whose name has this in it")
+    parser.add_argument("--no-slow", action="store_true", help="without faults that take real time")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "chaos.json")
+    args = parser.parse_args()
+    console = Console(highlight=False)
+    started = time.monotonic()
+    todo = [c for c in cases(_known(), slow=not args.no_slow) if args.match.lower() in c.name.lower()]
+    console.print(f"{len(todo)} cases, {args.workers} at a time")
+    results: list[Result] = []
+    pool = multiprocessing.get_context("spawn").Pool(args.workers, _worker_starts)
+    with contextlib.closing(pool):
+        for n, result in enumerate(pool.imap_unordered(_live, todo), 1):
+            results.append(result)
+            if not result.damage.survived:
+                console.print(f"[red]{result.case.name}[/]: {'; '.join(result.damage.why)[:1000]}")
+            if n % 20 == 0:
+                console.print(f"  {n} of {len(todo)} after {time.monotonic() - started:.0f} s")
+    pool.join()
+    found = report(results, time.monotonic() - started)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(found, indent=1) + "\n")
+    console.print({k: v for k, v in found.items() if k not in ("damaged", "not_struck")})
+    return 0 if found["cases"] == found["survived"] and found["cases"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

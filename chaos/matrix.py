@@ -1,0 +1,165 @@
+"""Every call of a block's life × every fault that it can meet."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from chaos.kinds import LASTING, OUTAGES, PASSING, Kind
+from chaos.life import Damage, Life
+from sandbox.world import World
+
+LIFE_HOURS = 24.2
+_TABLES = "alerts|blocks|work|leases|control"
+_TEMPLATES = (
+    (r"/operations/", "/operations/"),
+    (r"/securityRules/defender-block-test-(outbound|inbound)", r"securityRules/defender-block-test-{0}"),
+    (r"/networkSecurityGroups/[^/?]+$", r"/networkSecurityGroups/[^/?]+$"),
+    (r"/(virtualMachines|networkInterfaces|subnets|alerts)/[^/?]+$", r"/{0}/[^/?]+$"),
+    (r"(ResourceGraph/resources|serviceTags)", "{0}"),
+    (r"(/subscriptions)$", "{0}$"),
+    (r"/devstoreaccount1/\w*?(" + _TABLES + r")\b", r"/\w*{0}\b"),
+    (r"(\$batch)", r"\$batch"),
+    (r"(/Tables)", "{0}"),
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Call:
+    """A class of calls: what it asks of whom. `path` is a pattern."""
+
+    phase: str
+    service: str
+    method: str
+    path: str
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.phase}: {self.service} {self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One fault at one class of calls."""
+
+    call: Call
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.call.name} × {self.kind.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a case; `struck`: how often the fault did."""
+
+    case: Case
+    struck: int
+    damage: Damage
+
+
+def _template(line: str) -> tuple[str, str, str] | None:
+    service, method, path = line.split(" ", 2)
+    for pattern, template in _TEMPLATES:
+        hit = re.search(pattern, path.split("?")[0], re.IGNORECASE)
+        if hit:
+            return service, method, template.format(*hit.groups())
+    return None
+
+
+def prepare(world: World) -> None:
+    """An Azure that answers at once, to the app's own role, and the environment in which its SDKs find
+    it: once per process."""
+    world.tune(settle=0, read=0, write=0, throttle=False, retry_after=False, graph_lag=0)
+    for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "REQUESTS_CA_BUNDLE"):
+        os.environ[name] = world.environment()[name]
+
+
+def calls(world: World, number: int) -> list[Call]:
+    """The calls of a life without faults."""
+    life = Life(world, number)
+    found: dict[Call, None] = {}
+    for phase in ("block", "lift"):
+        life.azure.faults()
+        if phase == "block":
+            life.deliver(life.attack())
+        else:
+            life.azure.clock.forward(hours=LIFE_HOURS)
+            life.timer()
+        for line in world.control("GET", "faults")["trace"]:
+            template = _template(line)
+            if template is not None:
+                found[Call(phase, *template)] = None
+    return sorted(found)
+
+
+def cases(known: Iterable[Call], *, slow: bool = True) -> Iterator[Case]:
+    """Every call with every fault that it can meet."""
+    kinds = [*PASSING, *OUTAGES, *LASTING]
+    for call in known:
+        for kind in kinds:
+            plain = call.path.replace("\\", "")
+            if kind.fits(call.service, call.method, plain) and (slow or not kind.slow):
+                yield Case(call, kind)
+
+
+def run(world: World, number: int, case: Case) -> Result:
+    """Live through it."""
+    life = Life(world, number)
+    fault: dict[str, Any] = {
+        "service": case.call.service, "method": case.call.method, "path": case.call.path,
+        "times": case.kind.times, **case.kind.fault}
+    if case.call.phase == "block":
+        struck = _block_under(life, fault, case.kind)
+        _lift(life)
+    else:
+        life.deliver(life.attack())
+        life.sweep_until(life.in_force)
+        life.judge_block()
+        struck = _lift_under(life, fault, case.kind)
+    return Result(case, struck, life.damage)
+
+
+def _block_under(life: Life, fault: dict[str, Any], kind: Kind) -> int:
+    one = life.attack()
+    with life.under(fault) as count:
+        life.deliver(one)
+        if kind.permanent:
+            life.azure.clock.forward(seconds=90)
+            life.timer()
+            life.orphans()
+    if kind.permanent and not life.in_force():
+        life.judge_told(wanted=True)
+        one = life.attack()  # what failed for good waits for the next report, or a person
+    life.deliver(one)
+    life.sweep_until(lambda: life.in_force() or life.azure.states() == {"waiting"})
+    if life.azure.states() == {"waiting"}:
+        life.judge_told(wanted=True)
+        life.answer()
+        life.sweep_until(life.in_force)
+    life.judge_block()
+    life.judge_told(wanted=False)
+    return count()
+
+
+def _lift(life: Life) -> None:
+    life.azure.clock.forward(hours=LIFE_HOURS)
+    life.sweep_until(life.gone)
+    life.judge_lift()
+
+
+def _lift_under(life: Life, fault: dict[str, Any], kind: Kind) -> int:
+    life.azure.clock.forward(hours=LIFE_HOURS)
+    with life.under(fault) as count:
+        life.timer()
+        life.orphans()
+    life.sweep_until(life.gone, hours=1.1 if kind.permanent else 0)
+    life.judge_lift()
+    life.judge_told(wanted=False)
+    return count()
