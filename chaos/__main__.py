@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import logging
-import multiprocessing
 import os
 import sys
 import time
@@ -17,33 +14,12 @@ from typing import Any
 
 from rich.console import Console
 
-from chaos.matrix import Case, Result, calls, cases, prepare, run
-from sandbox.world import ROOT, World
+from chaos.crew import known_calls, live_all
+from chaos.matrix import Result, cases
+from sandbox.world import ROOT
 
 NUMBERS = ("lost_blocks", "orphan_rules", "foreign_rules_changed", "ledger_gaps", "protected_blocked",
            "told_wrong")
-_mine: dict[str, Any] = {}
-
-
-def _worker_starts() -> None:
-    """A world of its own for each worker process."""
-    logging.disable(logging.CRITICAL)  # every line of it is about a fault that we injected
-    world = World(doors=True)
-    world.__enter__()
-    prepare(world)
-    _mine.update(world=world, number=0)
-    multiprocessing.util.Finalize(None, world.close, exitpriority=10)
-
-
-def _live(case: Case) -> Result:
-    _mine["number"] += 1
-    return run(_mine["world"], _mine["number"], case)
-
-
-def _known() -> list[Any]:
-    with World(doors=True) as world:
-        prepare(world)
-        return calls(world, 1)
 
 
 def report(results: Sequence[Result], seconds: float) -> dict[str, Any]:
@@ -69,18 +45,15 @@ def main() -> int:
     args = parser.parse_args()
     console = Console(highlight=False)
     started = time.monotonic()
-    todo = [c for c in cases(_known(), slow=not args.no_slow) if args.match.lower() in c.name.lower()]
+    todo = [c for c in cases(known_calls(), slow=not args.no_slow) if args.match.lower() in c.name.lower()]
     console.print(f"{len(todo)} cases, {args.workers} at a time")
     results: list[Result] = []
-    pool = multiprocessing.get_context("spawn").Pool(args.workers, _worker_starts)
-    with contextlib.closing(pool):
-        for n, result in enumerate(pool.imap_unordered(_live, todo), 1):
-            results.append(result)
-            if not result.damage.survived:
-                console.print(f"[red]{result.case.name}[/]: {'; '.join(result.damage.why)[:1000]}")
-            if n % 20 == 0:
-                console.print(f"  {n} of {len(todo)} after {time.monotonic() - started:.0f} s")
-    pool.join()
+    for n, result in enumerate(live_all(todo, args.workers), 1):
+        results.append(result)
+        if not result.damage.survived:
+            console.print(f"[red]{result.case.name}[/]: {'; '.join(result.damage.why)[:1000]}")
+        if n % 20 == 0:
+            console.print(f"  {n} of {len(todo)} after {time.monotonic() - started:.0f} s")
     found = report(results, time.monotonic() - started)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
