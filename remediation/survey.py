@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -56,6 +56,9 @@ class _Guard:
     blocked: frozenset[str]
 
 
+type _Sight = tuple[Traced, Mapping[str, _Guard]]
+
+
 class Survey:
     """Looks and decides. One instance serves all threads."""
 
@@ -83,14 +86,11 @@ class Survey:
     ) -> Decision:
         """Ask Defender, find machines and guards, decide. Changes nothing but the hour's counter,
         and that only with `reserve`."""
-        ahead = self._ahead.submit(self._sight, alert.resource_ids, deadline, fresh=not reserve) if (
-            self._worth_a_look(alert)) else None
-        try:
-            held = self._defender.confirm(alert, deadline)
-        except BaseException:
-            if ahead is not None:
-                ahead.cancel()
-            raise
+        fresh = not reserve
+        ahead: Future[_Sight] | None = None
+        if self._worth_a_look(alert):  # while Defender is asked: the delivered text is a hint where to look
+            ahead = self._ahead.submit(self._sight, alert.resource_ids, deadline, fresh=fresh)
+        held = self._defender.confirm(alert, deadline)
         verified = self._clock.now()
         # What is acted upon is Defender's own text, wherever it has one.
         actual = held.alert or alert
@@ -101,7 +101,7 @@ class Survey:
             if ahead is not None and actual.resource_ids == alert.resource_ids:
                 seen = ahead.result()
             else:
-                seen = self._sight(actual.resource_ids, deadline, fresh=not reserve)
+                seen = self._sight(actual.resource_ids, deadline, fresh=fresh)
             scene = self._survey(scene, *seen)
         plan = self._decide(actual, held.verdict, scene)
         if held.trouble:  # a missing permission must not look like a forged alert
@@ -120,9 +120,8 @@ class Survey:
 
     def _sight(
         self, resource_ids: tuple[str, ...], deadline: Deadline, *, fresh: bool
-    ) -> tuple[Traced, dict[str, _Guard]]:
-        """Machines, their guards as they are, and what is blocked on them already. Looked up while
-        Defender is asked: the delivered text is only a hint where to look."""
+    ) -> _Sight:
+        """Machines, their guards as they are, and what is blocked on them already."""
         traced = self._machines.trace(resource_ids, deadline)
         guards, gone = self._guards_of(traced, deadline, fresh=fresh)
         if gone:  # what we remember of these machines is out of date: a guard moved or was replaced
