@@ -79,6 +79,10 @@ def prepare(world: World) -> None:
     world.tune(settle=0, read=0, write=0, throttle=False, retry_after=False, graph_lag=0)
     for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "REQUESTS_CA_BUNDLE"):
         os.environ[name] = world.environment()[name]
+    import azure.data.tables
+    import azure.identity
+    import azure.mgmt.network.models
+    import azure.mgmt.resourcegraph  # noqa: F401 - a case's small budget is not for loading SDKs
 
 
 def calls(world: World, number: int) -> list[Call]:
@@ -120,7 +124,7 @@ def run(world: World, number: int, case: Case) -> Result:
         _lift(life)
     else:
         life.deliver(life.attack())
-        life.sweep_until(life.in_force)
+        life.until_in_force()
         life.judge_block()
         struck = _lift_under(life, fault, case.kind)
     return Result(case, struck, life.damage)
@@ -133,16 +137,12 @@ def _block_under(life: Life, fault: dict[str, Any], kind: Kind) -> int:
         if kind.permanent:
             life.azure.clock.forward(seconds=90)
             life.timer()
-            life.orphans()
+    life.orphans()
     if kind.permanent and not life.in_force():
         life.judge_told(wanted=True)
         one = life.attack()  # what failed for good waits for the next report, or a person
     life.deliver(one)
-    life.sweep_until(lambda: life.in_force() or life.azure.states() == {"waiting"})
-    if life.azure.states() == {"waiting"}:
-        life.judge_told(wanted=True)
-        life.answer()
-        life.sweep_until(life.in_force)
+    life.until_in_force()
     life.judge_block()
     life.judge_told(wanted=False)
     return count()
@@ -158,7 +158,7 @@ def _lift_under(life: Life, fault: dict[str, Any], kind: Kind) -> int:
     life.azure.clock.forward(hours=LIFE_HOURS)
     with life.under(fault) as count:
         life.timer()
-        life.orphans()
+    life.orphans()
     life.sweep_until(life.gone, hours=1.1 if kind.permanent else 0)
     life.judge_lift()
     life.judge_told(wanted=False)
