@@ -26,6 +26,7 @@ IN_FLIGHT = 32
 PEERS = ("playbook", "whole_nsg", "bare")
 LIMIT_SECONDS = 300.0
 LOOK_SECONDS = 0.25
+LATE_SECONDS = 2.0
 RAISED_CAPS = {"addresses_per_nsg": 4000, "blocks_per_hour": 100_000}
 AZURE = {"read": 0.08, "write": 0.08, "throttle": True, "retry_after": True, "busy": "429",
          "reads": [250, 25], "writes": [200, 10], "deletes": [200, 10], "graph": [15, 3]}
@@ -169,6 +170,7 @@ class Peer:
             return
         if child.poll() is None:
             child.kill()
+            time.sleep(LATE_SECONDS)  # its last requests must not land in the next one's Azure
         last, _ = child.communicate()
         outcome.failed = json.loads(last)["failed"] if last.strip() else None
 
