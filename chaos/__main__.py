@@ -15,7 +15,9 @@ from typing import Any
 from rich.console import Console
 
 from chaos.crew import known_calls, live_all
-from chaos.matrix import Result, cases
+from chaos.life import Result
+from chaos.matrix import cases
+from chaos.stage import SCENES
 from sandbox.world import ROOT
 
 NUMBERS = ("lost_blocks", "orphan_rules", "foreign_rules_changed", "ledger_gaps", "protected_blocked",
@@ -29,8 +31,8 @@ def report(results: Sequence[Result], seconds: float) -> dict[str, Any]:
     return {
         "cases": len(struck), "survived": len(struck) - len(damaged),
         **{n: sum(getattr(r.damage, n) for r in struck) for n in NUMBERS},
-        "not_struck": [r.case.name for r in results if not r.struck],
-        "damaged": [{"case": r.case.name, **asdict(r.damage)} for r in damaged],
+        "not_struck": [r.name for r in results if not r.struck],
+        "damaged": [{"case": r.name, **asdict(r.damage)} for r in damaged],
         "faults_injected": sum(r.struck for r in struck), "seconds": round(seconds, 1),
     }
 
@@ -41,19 +43,27 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--match", default="", help="only cases whose name has this in it")
     parser.add_argument("--no-slow", action="store_true", help="without faults that take real time")
+    parser.add_argument("--list", action="store_true", help="name the scenes, and end")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "chaos.json")
     args = parser.parse_args()
     console = Console(highlight=False)
     started = time.monotonic()
-    todo = [c for c in cases(known_calls(), slow=not args.no_slow) if args.match.lower() in c.name.lower()]
-    console.print(f"{len(todo)} cases, {args.workers} at a time")
+    wanted = args.match.lower()
+    scenes = [s for s in SCENES.values() if wanted in s.name.lower()]
+    if args.list:
+        console.print("\n".join(s.name for s in scenes))
+        return 0
+    todo = [c for c in cases(known_calls(), slow=not args.no_slow) if wanted in c.name.lower()]
+    console.print(f"{len(scenes)} scenes and {len(todo)} cases, {args.workers} at a time")
     results: list[Result] = []
-    for n, result in enumerate(live_all(todo, args.workers), 1):
+    for n, result in enumerate(live_all(todo, scenes, args.workers), 1):
         results.append(result)
+        if result.name in SCENES:
+            console.print(f"  {result.name}: {result.struck} faults struck")
         if not result.damage.survived:
-            console.print(f"[red]{result.case.name}[/]: {'; '.join(result.damage.why)[:1000]}")
+            console.print(f"[red]{result.name}[/]: {'; '.join(result.damage.why)[:1000]}")
         if n % 20 == 0:
-            console.print(f"  {n} of {len(todo)} after {time.monotonic() - started:.0f} s")
+            console.print(f"  {n} of {len(todo) + len(scenes)} after {time.monotonic() - started:.0f} s")
     found = report(results, time.monotonic() - started)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Several worlds at once, a process for each, that take cases in turn."""
+"""Several worlds at once, a process for each, that take cases and scenes in turn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import multiprocessing.util
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from chaos.life import Damage
-from chaos.matrix import Call, Case, Result, calls, prepare, run
+import chaos.scenes  # noqa: F401 - they put themselves on the programme
+from chaos.life import Damage, Result
+from chaos.matrix import Call, Case, calls, prepare, run
+from chaos.stage import Scene, perform
 from sandbox.world import World
 
 _mine: dict[str, Any] = {}
@@ -23,28 +25,36 @@ def _starts() -> None:
     multiprocessing.util.Finalize(None, world.close, exitpriority=10)
     world.__enter__()
     prepare(world)
-    _mine.update(world=world, number=0)
+    _mine.update(world=world)
 
 
-def _live(case: Case) -> Result:
-    _mine["number"] += 1
+def _live(what: Case | str) -> Result:
+    """A case, or a scene by its name."""
     try:
-        return run(_mine["world"], _mine["number"], case)
+        world = _mine["world"]
+        return perform(world, what) if isinstance(what, str) else run(world, what)
     except Exception as error:  # noqa: BLE001 - what escapes the product is damage, too
         damage = Damage(ledger_gaps=1, why=[f"{type(error).__name__}: {error}"[:500]])
-        return Result(case, 1, damage)
+        return Result(what if isinstance(what, str) else what.name, 1, damage)
 
 
 def known_calls() -> list[Call]:
     """The calls of a life without faults."""
     with World(doors=True) as world:
         prepare(world)
-        return calls(world, 1)
+        return calls(world)
 
 
-def live_all(todo: Sequence[Case], workers: int) -> Iterator[Result]:
-    """Each case's result, as they come."""
-    pool = multiprocessing.get_context("spawn").Pool(workers, _starts)
-    with contextlib.closing(pool):
-        yield from pool.imap_unordered(_live, todo)
-    pool.join()
+def live_all(todo: Sequence[Case], scenes: Sequence[Scene], workers: int) -> Iterator[Result]:
+    """Each one's result, as they come: long scenes first, and at the end, one by one, those that
+    need the machine for themselves."""
+    shared = [s.name for s in scenes if not s.alone]
+    alone = [s.name for s in scenes if s.alone]
+    everyone: list[Case | str] = [*shared, *todo]
+    for jobs, count in ((everyone, workers), (alone, 1)):
+        if not jobs:
+            continue
+        pool = multiprocessing.get_context("spawn").Pool(count, _starts)
+        with contextlib.closing(pool):
+            yield from pool.imap_unordered(_live, jobs)
+        pool.join()

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from remediation.app import App, build
 from remediation.errors import TemporaryError
 from remediation.model import BlockState
 from sandbox.world import World
-from tests.azure import OPERATOR, Azure
+from tests.azure import OPERATOR, Azure, ShiftClock
 from tests.estate import ATTACKER, alert, estate
 
 SETTINGS = {"RESPONDER_LEASE_SECONDS": "2", "RESPONDER_DRIFT_SECONDS": "86400",
-            "RESPONDER_BUDGET_SECONDS": "6", "RESPONDER_POLL_SECONDS": "0.05"}
+            "RESPONDER_BUDGET_SECONDS": "6", "RESPONDER_POLL_SECONDS": "0.05",
+            "RESPONDER_SWEEP_SECONDS": "10"}
+LIFE_HOURS = 24.2
 LEASE_OVER = 3.1
 """Seconds: the lease, and the grain of the table service's clock."""
 PARKED = ("192.0.2.1", "2001:db8::1")
 PLATFORM = "168.63.129.16"
 BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
+_numbers = itertools.count(70_000)
+"""Apart from those of tests that share the process, and with it the storage."""
 WAITS = (0.0, 0.0, LEASE_OVER, 0.0, 0.5, 1.0)
 
 
@@ -52,15 +58,27 @@ class Damage:
             self.why.append(f"{what} {count}: {why}")
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a case; `struck`: how often the fault did."""
+
+    name: str
+    struck: int
+    damage: Damage
+
+
 class Life:
     """One alert, its two blocks, their lift."""
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(
+        self, world: World, seed: dict[str, Any] | None = None, damage: Damage | None = None,
+        **settings: str,
+    ) -> None:
         world.control("POST", "reset")
-        self.azure = Azure(world, number)
-        self.azure.start(**SETTINGS)
-        world.seed(estate())
-        self.damage = Damage()
+        self.azure = Azure(world, next(_numbers))
+        self.azure.start(**{**SETTINGS, **settings})
+        world.seed(seed or estate())
+        self.damage = damage or Damage()
         self.alerts: list[dict[str, Any]] = []
         self._own = json.dumps(self.azure.rules(), sort_keys=True)
 
@@ -80,10 +98,16 @@ class Life:
             struck.append(sum(f.get("times", 1) for f in faults) - sum(left))
             self.azure.faults()
 
-    def deliver(self, one: dict[str, Any]) -> None:
+    def twin(self, **shift: float) -> App:
+        """Another process with the same tables, whose clock goes differently."""
+        clock = ShiftClock()
+        clock.forward(**shift)
+        return build(self.azure.world.environment(**self.azure.settings), clock)
+
+    def deliver(self, one: dict[str, Any], app: App | None = None) -> None:
         """As Event Grid would: what is not answered comes again."""
         with contextlib.suppress(TemporaryError):
-            self.azure.deliver(one)
+            (app or self.azure.app).on_alert(one, event_id="e", event_time=None)
 
     def timer(self) -> None:
         """As the timer trigger would: one that fails is logged by the host, and fires again."""
@@ -97,9 +121,9 @@ class Life:
                 self.azure.app.operator.decide(
                     question.id, OPERATOR, self.azure.app.budget(), approve=True, reason="chaos")
 
-    def attack(self) -> dict[str, Any]:
+    def attack(self, vm: str = "vm", attacker: str = ATTACKER) -> dict[str, Any]:
         """An alert that Defender knows; it names an address, too, that must never be blocked."""
-        one = self.azure.know(alert(attacker=[ATTACKER, PLATFORM]))
+        one = self.azure.know(alert(vm, [attacker, PLATFORM]))
         self.alerts.append(one)
         return one
 
@@ -127,25 +151,38 @@ class Life:
         """Blocked, proven, and nothing else."""
         return self.azure.states() == {"active"} and self.azure.owned() == BOTH
 
+    def denied(self, *attackers: str, nsg: str = "nsg") -> bool:
+        """Exactly these are blocked both ways, and proven."""
+        owned = self.azure.owned(nsg)
+        out, inward = (sorted(str(h) for p in owned.get(d, ()) for h in ipaddress.ip_network(p))
+                       for d in ("outbound", "inbound"))
+        return out == inward == sorted(attackers) and self.azure.states(nsg) <= {"active"}
+
     def gone(self) -> bool:
         """Lifted."""
         return self.azure.blocks() == {} and self.owned() == {}
 
-    def owned(self) -> dict[str, list[str]]:
+    def owned(self, nsg: str = "nsg") -> dict[str, list[str]]:
         """Our rules' addresses; where a lock forbade its end, a rule stays, of an address nobody has."""
-        return {name: left for name, prefixes in self.azure.owned().items()
+        return {name: left for name, prefixes in self.azure.owned(nsg).items()
                 if (left := [p for p in prefixes if p not in PARKED])}
 
-    def orphans(self) -> None:
+    def orphans(self, nsg: str = "nsg") -> None:
         """Record before acting: at no moment an address in our rules without a row."""
-        known = {(b.key.direction.value, b.key.address) for b in self.azure.blocks().values()}
-        lost = [
-            (name, str(host)) for name, prefixes in self.owned().items() for prefix in prefixes
-            for host in ipaddress.ip_network(prefix) if (name, str(host)) not in known]
+        standing = {(name.removesuffix("-v6"), str(host))
+                    for name, prefixes in self.owned(nsg).items() for prefix in prefixes
+                    for host in ipaddress.ip_network(prefix)}
+        known = {(b.key.direction.value, b.key.address) for b in self.azure.blocks(nsg).values()}
+        lost = standing - known
         self.damage.note("orphan_rules", len(lost), str(lost))
         named = sum(ipaddress.ip_address(PLATFORM) in ipaddress.ip_network(prefix)
-                    for prefixes in self.azure.owned().values() for prefix in prefixes)
+                    for prefixes in self.azure.owned(nsg).values() for prefix in prefixes)
         self.damage.note("protected_blocked", named, PLATFORM)
+
+    def orphans_in(self, nsgs: Iterable[str]) -> None:
+        """The same for several."""
+        for nsg in nsgs:
+            self.orphans(nsg)
 
     def judge_block(self) -> None:
         """Both directions in force; the alert done, its timeline whole."""
@@ -157,7 +194,7 @@ class Life:
         proven = {a["direction"] for a in found["actions"] if a["action"] == "proven"}
         self.damage.note("ledger_gaps", 2 - len(proven), f"proven: {proven}")
         self.damage.note("ledger_gaps", int(found["state"] != "done"), f"the alert is {found['state']}")
-        self._foreign()
+        self.judge_foreign()
 
     def judge_lift(self) -> None:
         """No rule of ours, and both blocks recorded as lifted."""
@@ -168,9 +205,10 @@ class Life:
         lifted = {a["direction"] for a in self.azure.timeline(self.alerts[-1])["actions"]
                   if a["action"] == "lifted"}
         self.damage.note("ledger_gaps", 2 - len(lifted), f"lifted: {lifted}")
-        self._foreign()
+        self.judge_foreign()
 
-    def _foreign(self) -> None:
+    def judge_foreign(self) -> None:
+        """The rules of others are as they were."""
         own = {k: v for k, v in self.azure.rules().items() if not k.startswith("defender-block-")}
         self.damage.note("foreign_rules_changed", int(json.dumps(own, sort_keys=True) != self._own), str(own))
 

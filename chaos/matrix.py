@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.kinds import LASTING, OUTAGES, PASSING, Kind
-from chaos.life import Damage, Life
+from chaos.life import LIFE_HOURS, Life, Result
 from sandbox.world import World
 
-LIFE_HOURS = 24.2
 _TABLES = "alerts|blocks|work|leases|control"
 _TEMPLATES = (
     (r"/operations/", "/operations/"),
@@ -55,15 +54,6 @@ class Case:
         return f"{self.call.name} × {self.kind.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of a case; `struck`: how often the fault did."""
-
-    case: Case
-    struck: int
-    damage: Damage
-
-
 def _template(line: str) -> tuple[str, str, str] | None:
     service, method, path = line.split(" ", 2)
     for pattern, template in _TEMPLATES:
@@ -85,9 +75,9 @@ def prepare(world: World) -> None:
     import azure.mgmt.resourcegraph  # noqa: F401 - a case's small budget is not for loading SDKs
 
 
-def calls(world: World, number: int) -> list[Call]:
+def calls(world: World) -> list[Call]:
     """The calls of a life without faults."""
-    life = Life(world, number)
+    life = Life(world)
     found: dict[Call, None] = {}
     for phase in ("block", "lift"):
         life.azure.faults()
@@ -113,9 +103,9 @@ def cases(known: Iterable[Call], *, slow: bool = True) -> Iterator[Case]:
                 yield Case(call, kind)
 
 
-def run(world: World, number: int, case: Case) -> Result:
+def run(world: World, case: Case) -> Result:
     """Live through it."""
-    life = Life(world, number)
+    life = Life(world)
     fault: dict[str, Any] = {
         "service": case.call.service, "method": case.call.method, "path": case.call.path,
         "times": case.kind.times, **case.kind.fault}
@@ -127,7 +117,7 @@ def run(world: World, number: int, case: Case) -> Result:
         life.until_in_force()
         life.judge_block()
         struck = _lift_under(life, fault, case.kind)
-    return Result(case, struck, life.damage)
+    return Result(case.name, struck, life.damage)
 
 
 def _block_under(life: Life, fault: dict[str, Any], kind: Kind) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from remediation.api import Api, Reply, Request
@@ -86,9 +87,11 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     network = Network(clients, settings.arm_endpoint, settings.poll_seconds)
     defender = Defender(clients, graph, clock)
     machines = Machines(clients, graph, network, clock, settings.machine_cache_seconds)
-    ledger = Ledger(Tables(clients, settings.table_prefix), settings.lease_seconds)
+    tables = Tables(clients, settings.table_prefix)
+    ledger = Ledger(tables, settings.lease_seconds)
     ownership = Ownership(settings.deployment)
     notifier = Notifier(ledger.control, clock)
+    tables.tell = partial(notifier.tell, "unreadable")
     approvals = Approvals(ledger, policy, notifier, clock)
     estate = EstateReader(graph, network, policy.guardrails.ask_first_service_tags)
     surroundings = SurroundingsReader(ledger, estate, policy, clock, settings.home_subscription)

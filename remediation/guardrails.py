@@ -102,6 +102,8 @@ def refusal(address: str, rails: Guardrails, around: Surroundings) -> str | None
     if net.num_addresses > 1:
         return f"a range of {net.num_addresses} addresses; only single addresses are blocked"
     one = net.network_address
+    if one.version == 6 and one.ipv4_mapped is not None:
+        return f"{one.ipv4_mapped} in the clothes of IPv6: no address of the network"
     text = str(one)
     if text in PLATFORM:
         return PLATFORM[text]

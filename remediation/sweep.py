@@ -182,8 +182,8 @@ class Sweep:
                 "it when the cause is mended", alerts=[alert_id])
             self._responder.finish(record, error="given up")
             return
-        alert = normalise(self._ledger.alerts.raw(record))
         self._responder.hint_again(record)
+        alert = normalise(self._ledger.alerts.raw(record))
         try:
             record = self._ledger.alerts.update(record, attempts=record.attempts + 1)
         except Conflict:

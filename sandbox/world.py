@@ -166,8 +166,18 @@ class World:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def _start_storage(self) -> None:
-        ports = {s: free_port() for s in ("table", "queue", "blob")}
+    def stop_storage(self) -> None:
+        """Table, queue and blob storage are gone; with `memory`, also what was in them."""
+        process = next(p for p in self.processes if p.name == "azurite")
+        process.stop()
+        self.processes.remove(process)
+
+    def start_storage(self) -> None:
+        """They are there again, under the same addresses."""
+        self._start_storage(self._ports)
+
+    def _start_storage(self, ports: dict[str, int] | None = None) -> None:
+        ports = ports or {s: free_port() for s in ("table", "queue", "blob")}
         folder = self.folder / "azurite"
         command = azurite.command(folder, ports)
         if self._memory:

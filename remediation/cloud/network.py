@@ -17,7 +17,7 @@ from remediation.cloud.clients import Clients, timeouts
 from remediation.cloud.failures import of_operation, translated
 from remediation.cloud.retry import retrying
 from remediation.effective import groups_from_arm
-from remediation.errors import NotFound, RemediationError, Unfinished
+from remediation.errors import NotFound, RemediationError, Unavailable, Unfinished
 from remediation.log import say
 from remediation.model import ResourceId
 from remediation.nsg import Nsg, Rule, nsg_from_arm, rule_to_arm
@@ -85,8 +85,11 @@ class Network:
 
         return retrying(call, deadline, what=f"read NSG {nsg.name}")
 
-    def put_rule(self, nsg_id: str, rule: Rule, deadline: Deadline) -> None:
-        """PUT one rule of ours and wait until it is settled, or raise StillRunning."""
+    def put_rule(
+        self, nsg_id: str, rule: Rule, deadline: Deadline, unheard: Callable[[], None]
+    ) -> None:
+        """PUT one rule of ours and wait until it is settled, or raise StillRunning. `unheard` is
+        called for each request that nobody answered: it may still be carried out, much later."""
         client, nsg = self._client(nsg_id)
         body: Any = rule_to_arm(rule)
 
@@ -96,10 +99,13 @@ class Network:
                 **timeouts(deadline),
             )
 
-        self._write(f"PUT rule {nsg.name}/{rule.name}", nsg, begin, deadline)
+        self._write(f"PUT rule {nsg.name}/{rule.name}", nsg, begin, deadline, unheard)
 
-    def delete_rule(self, nsg_id: str, name: str, deadline: Deadline) -> None:
-        """DELETE one rule of ours and wait until it is gone, or raise StillRunning."""
+    def delete_rule(
+        self, nsg_id: str, name: str, deadline: Deadline, unheard: Callable[[], None]
+    ) -> None:
+        """DELETE one rule of ours and wait until it is gone, or raise StillRunning; `unheard` as
+        with `put_rule`."""
         client, nsg = self._client(nsg_id)
 
         def begin(hook: Callable[[Any], None]) -> None:
@@ -108,11 +114,11 @@ class Network:
                 **timeouts(deadline),
             )
 
-        self._write(f"DELETE rule {nsg.name}/{name}", nsg, begin, deadline)
+        self._write(f"DELETE rule {nsg.name}/{name}", nsg, begin, deadline, unheard)
 
     def _write(
         self, what: str, nsg: ResourceId, begin: Callable[[Callable[[Any], None]], None],
-        deadline: Deadline,
+        deadline: Deadline, unheard: Callable[[], None],
     ) -> None:
         """One request, then its operation to the end. The SDK's own poller would add a GET of the
         rule to every write, though the NSG is read back whole."""
@@ -126,8 +132,12 @@ class Network:
 
         def call() -> None:
             started = time.perf_counter()
-            with translated(what):
-                begin(remember)
+            try:
+                with translated(what):
+                    begin(remember)
+            except Unavailable:
+                unheard()
+                raise
             if operation:
                 self._settle(nsg.subscription, operation, deadline,
                              self._typical.first(pause, deadline), learn=True)

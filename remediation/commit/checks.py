@@ -16,7 +16,7 @@ from remediation.guardrails import questions, refusal
 from remediation.ledger import Block, Lease, claim_of
 from remediation.log import say
 from remediation.model import BlockKey, BlockState, Direction, utc
-from remediation.nsg import MAX_RULES, Rule, collapse, contains, family_of, network
+from remediation.nsg import MAX_RULES, Rule, collapse, contains, digest, family_of, network
 from remediation.owned import is_parked, room_for
 
 _log = logging.getLogger(__name__)
@@ -27,13 +27,17 @@ ADOPTED_LIFETIME = timedelta(hours=24)
 
 
 def adopt(parts: Parts, lease: Lease, work: Round) -> None:
-    """A rule of ours that nobody here remembers: the ledger was lost, an old holder's write landed
-    late, a template brought it back. Its addresses are kept for a day, and a human is told."""
+    """A rule of ours with addresses that have no row. Nobody here remembers it: the ledger was lost,
+    an old holder's write landed late, a template brought it back; or it is as we left it, and the
+    rows are gone. Its addresses are kept for a day, and a human is told."""
     known = {(b.key.direction, b.key.address) for b in work.blocks}
     remembered = lease.memory.get("rules") or {}
     for rule in work.nsg.rules:
-        if not parts.ownership.owns(rule) or is_parked(rule) or rule.name in remembered:
+        if not parts.ownership.owns(rule) or is_parked(rule):
             continue
+        kept = remembered.get(rule.name)
+        if kept is not None and kept["digest"] != digest(rule):
+            continue  # someone changed it: that is drift
         orphans = [a for a in _hosts(rule.remote) if (rule.direction, a) not in known]
         adopted = [
             Block(key=BlockKey(work.nsg.id, rule.direction, a), state=BlockState.ACTIVE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from remediation.approvals import Approvals
 from remediation.clock import Clock
@@ -43,6 +43,13 @@ class Parts:
     def slot(self, block: Block) -> str:
         """The name of the owned rule that a block belongs in."""
         return self.ownership.name(block.key.direction, family_of(block.key.address))
+
+    def look_again(self, nsg_id: str) -> None:
+        """A write may still land though nobody waits for it any more: read the NSG again soon, and
+        once more."""
+        now, step = self.clock.now(), timedelta(seconds=self.settings.recheck_seconds)
+        for n in (1, 3):
+            self.ledger.work.recheck(nsg_id, now + n * step)
 
     def rule_of(self, block: Block, nsg: Nsg) -> Rule | None:
         """That rule as it stands in the NSG, if it is there and ours."""

@@ -109,10 +109,8 @@ class Commit:
             result.reason = "another holder will see to it"
             return
         result.held = True
-        if lease.taken_over:
-            # The old holder's PUT may still land after our proof: look again soon.
-            for n in (1, 3):
-                self._ledger.work.recheck(nsg_id, self._clock.now() + n * self._recheck)
+        if lease.taken_over:  # the old holder's PUT may still land after our proof
+            self._parts.look_again(nsg_id)
         try:
             self._hold(lease, deadline, result, forced=forced or lease.taken_over)
         except LeaseLost as error:

@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 from remediation.clock import Deadline
 from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
@@ -144,7 +145,7 @@ class Writer:
             if rule is None:
                 self._delete_or_park(write, work, limit)
             else:
-                parts.network.put_rule(work.nsg.id, rule, limit)
+                parts.network.put_rule(work.nsg.id, rule, limit, partial(parts.look_again, work.nsg.id))
         except Conflict:
             # A lost answer retried gets a conflict with our own write: if the rule carries our
             # token, the write is done.
@@ -174,8 +175,9 @@ class Writer:
     def _delete_or_park(self, write: Write, work: Round, deadline: Deadline) -> None:
         """DELETE; where a lock forbids that, the rule stays a Deny of a documentation address."""
         network, ownership = self._parts.network, self._parts.ownership
+        unheard = partial(self._parts.look_again, work.nsg.id)
         try:
-            network.delete_rule(work.nsg.id, write.name, deadline)
+            network.delete_rule(work.nsg.id, write.name, deadline, unheard)
         except Locked:
             if write.before is None:
                 raise
@@ -187,7 +189,7 @@ class Writer:
             limit = self._renewed(write, token, digest(rule))
             say(_log, "arm-park", nsg=work.nsg.id, rule=write.name, token=token,
                 alerts=self._alerts(self._behind(write, work)))
-            network.put_rule(work.nsg.id, rule, limit)
+            network.put_rule(work.nsg.id, rule, limit, unheard)
 
     def _stamp(self, write: Write, work: Round) -> None:
         """When the write reached the blocks that it is for."""

@@ -69,15 +69,14 @@ class Alerts:
     def get(self, alert_id: str, accusation: str) -> AlertRecord | None:
         """One body of an alert."""
         row = self._table.get(encode(alert_id), f"alert|{accusation}")
-        return _record(row) if row else None
+        return self._table.parsed(row, _record, aside=True)
 
     def bodies(self, alert_id: str) -> list[AlertRecord]:
         """All bodies seen under this id, the confirmed ones first."""
         rows = self._table.query(
             "PartitionKey eq @p and RowKey ge 'alert|' and RowKey lt 'alert}'", p=encode(alert_id)
         )
-        found = [_record(r) for r in rows]
-        return sorted(found, key=lambda r: r.verdict is not Verdict.CONFIRMED)
+        return sorted(self._table.all_parsed(rows, _record), key=lambda r: r.verdict is not Verdict.CONFIRMED)
 
     def receive(self, alert: Alert, raw: Any, **facts: Any) -> AlertRecord | None:
         """Record a new body; None if this one is known."""
@@ -109,11 +108,11 @@ class Alerts:
 
     def raw(self, record: AlertRecord) -> Any:
         """The body as it arrived."""
-        inline = unpack(record.values, "raw")
+        inline = unpack(record.values, "raw")  # read once already, as the record was
         if inline is not None:
             return inline
         row = self._table.get(encode(record.alert_id), f"raw|{record.accusation}")
-        return unpack(row.values, "raw") if row else None
+        return self._table.parsed(row, lambda r: unpack(r.values, "raw"))
 
     def update(self, record: AlertRecord, **facts: Any) -> AlertRecord:
         """Change facts of a body as it was read. Conflict if someone else did."""
@@ -152,8 +151,7 @@ class Alerts:
         rows = self._table.query(
             "PartitionKey eq @p and RowKey ge 'a|' and RowKey lt 'a}'", p=encode(alert_id)
         )
-        return [{"at": r.text("at"), **action} for r in rows
-                for action in json.loads(r.text("actions") or "[]")]
+        return [a for actions in self._table.all_parsed(rows, _actions) for a in actions]
 
     def quarantine(self, raw: Any, reason: str, at: datetime) -> bool:
         """Keep what could not be read, with the reason; False if the same thing is there already."""
@@ -168,9 +166,9 @@ class Alerts:
 
     def quarantined(self) -> Iterator[dict[str, Any]]:
         """What is in quarantine."""
-        for row in self._table.query("PartitionKey eq @p", p=QUARANTINE):
-            yield {"id": row.key, "reason": row.text("reason"), "at": row.text("at"),
-                   "raw": unpack(row.values, "raw")}
+        rows = self._table.query("PartitionKey eq @p", p=QUARANTINE)
+        yield from self._table.all_parsed(rows, lambda r: {
+            "id": r.key, "reason": r.text("reason"), "at": r.text("at"), "raw": unpack(r.values, "raw")})
 
     def forget(self, before: datetime) -> int:
         """Delete alerts and actions older than that → how many rows."""
@@ -228,5 +226,12 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 
 
 def _record(row: Row) -> AlertRecord:
-    return AlertRecord(row.text("alertId"), row.key.split("|", 1)[1],
-                       AlertState(row.text("state")), row.values, row.etag)
+    record = AlertRecord(row.text("alertId"), row.key.split("|", 1)[1],
+                         AlertState(row.text("state")), row.values, row.etag)
+    unpack(row.values, "raw")  # one whose body cannot be read is none
+    int(record.attempts), record.time("received")
+    return record
+
+
+def _actions(row: Row) -> list[dict[str, Any]]:
+    return [{"at": row.text("at"), **action} for action in json.loads(row.text("actions") or "[]")]

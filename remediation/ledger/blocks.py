@@ -44,7 +44,8 @@ class Blocks:
 
     def live(self, nsg_id: str) -> list[Block]:
         """All rows of an NSG that have not ended."""
-        return [_block(r) for r in self._table.query("PartitionKey eq @p", p=encode(nsg_id))]
+        rows = self._table.query("PartitionKey eq @p", p=encode(nsg_id))
+        return list(self._table.all_parsed(rows, _block, aside=True))
 
     def wanted_addresses(self, nsg_id: str) -> frozenset[str]:
         """The addresses that are denied or about to be; two properties of each row are read."""
@@ -54,7 +55,7 @@ class Blocks:
     def get(self, key: BlockKey) -> Block | None:
         """One live block."""
         row = self._table.get(encode(key.nsg_id), _row_key(key))
-        return _block(row) if row else None
+        return self._table.parsed(row, _block, aside=True)
 
     def find(self, address: str = "", block_id: str = "") -> Iterator[Block]:
         """Live blocks of an address, or of an id, over all NSGs."""
@@ -66,8 +67,7 @@ class Blocks:
         if block_id:
             filters.append("blockId eq @block")
             parameters["block"] = block_id
-        for row in self._table.query(" and ".join(filters), **parameters):
-            yield _block(row)
+        yield from self._table.all_parsed(self._table.query(" and ".join(filters), **parameters), _block)
 
     def page(
         self, *, state: str = "", address: str = "", nsg_id: str = "", size: int = 100,
@@ -82,7 +82,7 @@ class Blocks:
                 parameters[name] = value
         text = " and ".join(filters) or "PartitionKey ge ''"
         rows, following = self._table.page(text, size, token, **parameters)
-        return [_block(r) for r in rows], following
+        return list(self._table.all_parsed(rows, _block)), following
 
     def claim(self, nsg_id: str, claims: Sequence[Claim], now: datetime) -> list[Block | None]:
         """Record claims on one NSG, a transaction for up to a hundred blocks → for each claim the

@@ -9,18 +9,20 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from remediation.errors import Conflict
 from remediation.gather import Shared
 from remediation.guardrails import Hold, Protected
 from remediation.ledger.block import Claim, claim_from_json, claim_to_json
-from remediation.ledger.store import Tables, encode, pack, unpack
+from remediation.ledger.store import ASIDE, Row, Tables, decode, encode, pack, unpack
 from remediation.model import from_utc, utc
 
 GUARD = "guard"
 TRIES = 20
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ class Control:
         row = self._table.get("pause", "pause")
         if row is None or not row.values.get("on"):
             return None
-        return Pause(row.text("by"), row.text("reason"), from_utc(row.text("at")), row.text("lift"))
+        at = self._table.parsed(row, lambda r: from_utc(r.text("at")))  # unreadable: paused all the same
+        return Pause(row.text("by"), row.text("reason"), at or NEVER, row.text("lift"))
 
     def pause(self, by: str, reason: str, at: datetime, lift: str) -> None:
         """Stop acting."""
@@ -101,13 +104,15 @@ class Control:
     def _wishes(self) -> Wishes:
         protected, holds = [], {}
         for row in self._table.query("PartitionKey eq @p", p=GUARD):
-            if row.key.startswith("hold|"):
-                hold = Hold(row.text("address"), from_utc(row.text("until")), row.text("by"),
-                            row.text("reason"), from_utc(row.text("since")))
-                holds[hold.address] = hold
-            elif row.key.startswith("protected|"):
-                protected.append(Protected(row.text("prefix"), row.text("reason"), row.text("by"),
-                                           from_utc(row.text("at"))))
+            kind, _, about = row.key.partition("|")
+            about = decode(about)  # a wish whose row cannot be read is still one: its key says about what
+            if kind == "hold":
+                hold = self._table.parsed(row, _hold) or Hold(
+                    about, FOREVER, "someone", "the row of the hold cannot be read", NEVER)
+                holds[about] = hold
+            elif kind == "protected":
+                protected.append(self._table.parsed(row, _protected) or Protected(
+                    about, "the row of the entry cannot be read"))
         return tuple(protected), holds
 
     def hold(self, hold: Hold) -> None:
@@ -115,7 +120,8 @@ class Control:
         key = f"hold|{encode(hold.address)}"
         for _ in range(TRIES):
             row = self._table.get(GUARD, key)
-            until = max(hold.until, from_utc(row.text("until"))) if row else hold.until
+            held = self._table.parsed(row, _hold)
+            until = max(hold.until, held.until) if held else hold.until
             values = {"address": hold.address, "until": utc(until), "since": utc(hold.since),
                       "by": hold.by, "reason": hold.reason}
             try:
@@ -144,13 +150,12 @@ class Control:
 
     def approval(self, approval_id: str) -> Approval | None:
         """One question."""
-        row = self._table.get("approval", encode(approval_id))
-        return _approval(row.key, row.values, row.etag) if row else None
+        return self._table.parsed(self._table.get("approval", encode(approval_id)), _approval)
 
     def approvals(self) -> Iterator[Approval]:
         """All questions, answered ones too."""
-        for row in self._table.query("PartitionKey eq @p", p="approval"):
-            yield _approval(row.key, row.values, row.etag)
+        yield from self._table.all_parsed(
+            self._table.query("PartitionKey eq @p", p="approval"), _approval)
 
     def decide(
         self, approval: Approval, state: str, by: str, reason: str, at: datetime
@@ -185,7 +190,9 @@ class Control:
         key = f"{at:%Y%m%d%H}|{encode(alert_type.casefold())}"
         for _ in range(TRIES):
             row = self._table.get("counter", key)
-            used = int(row.values.get("n", 0)) if row else 0
+            used = self._table.parsed(row, lambda r: int(r.values["n"])) if row else 0
+            if used is None:
+                return 0  # how much is taken nobody can read: a person is asked
             granted = max(0, min(wanted, most - used))
             if granted == 0:
                 return 0
@@ -199,7 +206,8 @@ class Control:
     def begin_job(self, name: str, now: datetime, every: timedelta) -> bool:
         """True for the one caller that is to run the job now; it was last begun long enough ago."""
         row = self._table.get("job", name)
-        if row is not None and now - from_utc(row.text("at")) < every:
+        last = self._table.parsed(row, lambda r: from_utc(r.text("at")))
+        if last is not None and now - last < every:
             return False
         try:
             self._table.write(row, "job", name, {"at": utc(now)})
@@ -209,8 +217,7 @@ class Control:
 
     def last_job(self, name: str) -> datetime | None:
         """When the job was last begun."""
-        row = self._table.get("job", name)
-        return from_utc(row.text("at")) if row else None
+        return self._table.parsed(self._table.get("job", name), lambda r: from_utc(r.text("at")))
 
     # --- the estate's snapshot ---
 
@@ -220,8 +227,8 @@ class Control:
 
     def estate(self) -> Mapping[str, Any] | None:
         """The newest snapshot."""
-        row = self._table.get("estate", "estate")
-        held = unpack(row.values, "data") if row else None
+        held = self._table.parsed(
+            self._table.get("estate", "estate"), lambda r: unpack(r.values, "data"))
         return held if isinstance(held, dict) else None
 
     # --- what humans were told ---
@@ -235,21 +242,32 @@ class Control:
 
     def notices(self) -> Iterator[dict[str, Any]]:
         """All notices, oldest first."""
-        for row in self._table.query("PartitionKey eq @p", p="notice"):
-            yield {"at": row.text("at"), "kind": row.text("kind"), "text": row.text("text"),
-                   **json.loads(row.text("facts") or "{}")}
+        yield from self._table.all_parsed(
+            self._table.query("PartitionKey eq @p", p="notice"), lambda r: {
+                "at": r.text("at"), "kind": r.text("kind"), "text": r.text("text"),
+                **json.loads(r.text("facts") or "{}")})
 
     def forget(self, before: datetime) -> int:
         """Delete old notices, counters, questions and holds → how many."""
         count = 0
         for partition, when in (("notice", "at"), ("counter", "at"), ("approval", "expires"),
-                                (GUARD, "until")):
+                                (GUARD, "until"), (ASIDE, "at")):
             rows = self._table.query(
                 f"PartitionKey eq @p and {when} lt @t", p=partition, t=utc(before)
             )
             for row in list(rows):
                 count += self._table.delete(row.partition, row.key, row.etag)
         return count
+
+
+def _hold(row: Row) -> Hold:
+    return Hold(decode(row.key.partition("|")[2]), from_utc(row.text("until")), row.text("by"),
+                row.text("reason"), from_utc(row.text("since")))
+
+
+def _protected(row: Row) -> Protected:
+    at = row.text("at")
+    return Protected(row.text("prefix"), row.text("reason"), row.text("by"), from_utc(at) if at else None)
 
 
 def _approval_values(a: Approval) -> dict[str, Any]:
@@ -262,7 +280,8 @@ def _approval_values(a: Approval) -> dict[str, Any]:
     }
 
 
-def _approval(key: str, values: Mapping[str, Any], etag: str) -> Approval:
+def _approval(row: Row) -> Approval:
+    key, values, etag = row.key, row.values, row.etag
     claims = tuple(claim_from_json(c) for c in unpack(values, "claims") or ())
     decided = values.get("decided")
     return Approval(

@@ -19,7 +19,7 @@ from typing import Any
 
 from remediation.clock import Clock
 from remediation.errors import Conflict, LeaseLost
-from remediation.ledger.store import Op, Tables, encode
+from remediation.ledger.store import Op, Row, Tables, encode
 from remediation.model import from_utc
 
 _log = logging.getLogger(__name__)
@@ -88,11 +88,11 @@ class Leases:
             mine = self._table.get(partition, LEASE)  # the answer to our own write may be what was lost
             if mine is None or mine.text("owner") != owner:
                 return None
-            etag, memory = mine.etag, mine.text("memory") or "{}"
+            etag = mine.etag
         taken_over = row is not None and bool(row.text("owner"))
         if taken_over:
             _log.warning("lease of %s taken over from a holder that is gone", nsg_id)
-        return Lease(nsg_id, owner, etag, started, self._seconds, json.loads(memory), taken_over)
+        return Lease(nsg_id, owner, etag, started, self._seconds, self._memory(row), taken_over)
 
     def _held(self, nsg_id: str) -> bool:
         row, now = self._table.get_with_time(encode(nsg_id), LEASE)
@@ -156,9 +156,20 @@ class Leases:
     def checked(self, nsg_id: str) -> datetime | None:
         """When a holder last proved the NSG's rules; None if none ever did."""
         row = self._table.get(encode(nsg_id), LEASE)
-        text = json.loads(row.text("memory") or "{}").get("checked") if row else None
-        return from_utc(text) if text else None
+        text = self._memory(row).get("checked")
+        return self._table.parsed(row, lambda _: from_utc(text)) if text else None
+
+    def _memory(self, row: Row | None) -> dict[str, Any]:
+        """What holders remembered; nothing, if it cannot be read: the rules tell what there is."""
+        return self._table.parsed(row, _memory) or {}
 
     @staticmethod
     def _values(owner: str, memory: Mapping[str, Any]) -> dict[str, Any]:
         return {"owner": owner, "memory": json.dumps(memory, separators=(",", ":"))}
+
+
+def _memory(row: Row) -> dict[str, Any]:
+    held: dict[str, Any] = json.loads(row.text("memory") or "{}")
+    if not isinstance(held, dict):
+        raise ValueError("a holder's memory is an object")
+    return held

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import logging
 import re
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ from remediation.cloud.clients import Clients
 from remediation.cloud.failures import translated
 from remediation.cloud.retry import briefly
 from remediation.errors import Conflict, NotFound, RemediationError, Unavailable
+from remediation.model import utc
 
 if TYPE_CHECKING:
     from azure.data.tables import TableClient
@@ -29,6 +32,14 @@ MAX_TRANSACTION = 100
 PAGE = 1000
 CHUNK = 60 * 1024
 MAX_CHUNKS = 15
+ASIDE, ASIDE_TABLE = "~unreadable", "control"
+"""Where rows are kept that nobody can read."""
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError, EOFError,
+              zlib.error)
+"""What reading a row raises that someone else has written into."""
+LONGEST_KEY = 500
+
+_log = logging.getLogger(__name__)
 
 
 class LedgerDown(Unavailable):
@@ -102,6 +113,9 @@ class Tables:
         self._prefix = prefix
         self._lock = threading.Lock()
         self._made: dict[str, TableClient] = {}
+        self._told: set[tuple[str, str, str, str]] = set()
+        self.tell: Callable[[str], None] = _log.error
+        """How a human hears of a row that cannot be read."""
 
     def table(self, name: str) -> Table:
         """One table."""
@@ -113,6 +127,14 @@ class Tables:
             if name not in self._made:
                 self._made[name] = self._clients.tables().get_table_client(self._prefix + name)
             return self._made[name]
+
+    def unreadable(self, table: str, row: Row, error: Exception) -> None:
+        """Tell of a row that cannot be read, once in the life of this process."""
+        what = (table, row.partition, row.key, row.etag)
+        if what not in self._told:
+            self._told.add(what)
+            self.tell(f"a row of {table} cannot be read and is passed over: {decode(row.partition)} "
+                      f"{decode(row.key)}: {type(error).__name__}: {error}"[:1000])
 
     def create(self, name: str) -> None:
         """Make the table; that it is there already is fine."""
@@ -163,6 +185,36 @@ class Table:
         except NotFound:
             self._tables.create(self.name)
             return _asked(f"{doing} {self.name}", call)
+
+    def parsed[T](
+        self, row: Row | None, parse: Callable[[Row], T], *, aside: bool = False
+    ) -> T | None:
+        """What a row holds. None, and a human is told, if it cannot be read: one row must not hold up
+        the others. `aside`: it is moved to where it is in nobody's way."""
+        try:
+            return parse(row) if row is not None else None
+        except UNREADABLE as error:
+            assert row is not None  # noqa: S101 - only a row is parsed
+            self._tables.unreadable(self.name, row, error)
+            if aside:
+                self._set_aside(row)
+            return None
+
+    def all_parsed[T](
+        self, rows: Iterable[Row], parse: Callable[[Row], T], *, aside: bool = False
+    ) -> Iterator[T]:
+        """What rows hold, without those that cannot be read."""
+        for row in rows:
+            found = self.parsed(row, parse, aside=aside)
+            if found is not None:
+                yield found
+
+    def _set_aside(self, row: Row) -> None:
+        kept = json.dumps(dict(row.values), default=str)
+        self._tables.table(ASIDE_TABLE).upsert(
+            ASIDE, f"{self.name}|{row.partition}|{row.key}"[-LONGEST_KEY:],
+            {"at": utc(row.changed) if row.changed else "", "row": kept[: CHUNK // 2]})
+        self.delete(row.partition, row.key, row.etag)
 
     def get(self, partition: str, key: str) -> Row | None:
         """One row, or None."""

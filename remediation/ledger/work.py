@@ -7,6 +7,7 @@ moment fall together.
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from remediation.clock import bucket
-from remediation.ledger.store import Tables, encode
+from remediation.ledger.store import Row, Tables, encode
 from remediation.model import from_utc, utc
 
 SHARDS = 4
@@ -88,14 +89,14 @@ class Work:
                 f"PartitionKey eq @p and RowKey lt @now and {which}", p=str(shard),
                 now=utc(now) + "~",
             )
-            for n, row in enumerate(rows):
-                if n >= most:
-                    break
-                at = from_utc(row.key.split("|", 1)[0])
-                found.append(Hint(row.text("kind"), row.text("thing"), at, row.values,
-                                  row.partition, row.key, row.etag))
+            found += itertools.islice(self._table.all_parsed(rows, _hint, aside=True), most)
         return sorted(found, key=lambda h: h.at)[:most]
 
     def done(self, hint: Hint) -> None:
         """Take the hint away, unless someone has written it anew meanwhile."""
         self._table.delete(hint.partition, hint.key, hint.etag)
+
+
+def _hint(row: Row) -> Hint:
+    return Hint(row.text("kind"), row.text("thing"), from_utc(row.key.split("|", 1)[0]), row.values,
+                row.partition, row.key, row.etag)

@@ -34,6 +34,7 @@ AROUND = Surroundings(ESTATE, (Protected("203.0.113.64/26", "partner"),))
     "168.63.129.16", "169.254.169.254", "10.0.0.1", "127.0.0.1", "224.0.0.1", "0.0.0.0", "255.255.255.255",  # noqa: S104 - data
     "100.64.0.1", "::1", "fe80::1", "fc00::1", "ff02::1", "64:ff9b::c633:6407", "2002:c633:6407::1",
     "203.0.113.10", "203.0.113.200", "203.0.113.65", "198.51.100.0/24", "2001:db8::/64", "nonsense",
+    "::ffff:198.51.100.7",
 ])
 def test_some_addresses_are_never_blocked(address: str):
     assert refusal(address, RAILS, AROUND)
