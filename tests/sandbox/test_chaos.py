@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+import chaos.scenes  # noqa: F401 - they put themselves on the programme
 from chaos.kinds import LASTING, OUTAGES, PASSING, Kind
 from chaos.matrix import Call, Case, prepare, run
+from chaos.stage import perform
 from sandbox.world import World
 
 KINDS = {k.name: k for k in (*PASSING, *OUTAGES, *LASTING)}
@@ -35,4 +37,17 @@ def test_a_block_survives(world: World, phase: str, call: tuple[str, str, str], 
     chosen: Kind = KINDS[kind]
     result = run(world, Case(Call(phase, *call), chosen))
     assert result.struck, "the fault met no call"
+    assert result.damage.survived, result.damage.why
+
+
+@pytest.mark.parametrize("name", [
+    "lease: an old holder's PUT lands after another took over",
+    "lease: an ARM that does not look at If-Match",
+    "storage: a table is missing",
+    "tamper: the protected list changes while blocks live",
+])
+def test_a_scene_ends_well(world: World, name: str):
+    prepare(world)
+    result = perform(world, name)
+    assert result.struck
     assert result.damage.survived, result.damage.why
