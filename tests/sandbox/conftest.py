@@ -16,6 +16,11 @@ _prefixes = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
+    import azure.data.tables
+    import azure.identity
+    import azure.mgmt.network.models
+    import azure.mgmt.resourcegraph  # noqa: F401 - whichever test comes first, its budget is not for loading SDKs
+
     with World(doors=True) as made:
         made.tune(settle=0, retry_after=False)
         yield made
