@@ -56,7 +56,7 @@ bench: setup ## measure side by side with what people use today (an hour)
 bench-quick: setup ## the same, small: asserts counts, never times (two minutes)
 	$(PY) -m bench --quick
 
-chaos: setup ## inject every fault at every call of a block's life (half an hour)
+chaos: setup ## inject every fault at every call of a block's life, and play the scenes (long)
 	$(PY) -m chaos
 
 conformance: setup ## compare the sandbox with recorded Azure traffic, in detail

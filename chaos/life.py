@@ -67,6 +67,11 @@ class Result:
     damage: Damage
 
 
+def hosts(prefixes: Iterable[str]) -> set[str]:
+    """The addresses of a rule's prefixes."""
+    return {str(host) for prefix in prefixes for host in ipaddress.ip_network(prefix)}
+
+
 class Life:
     """One alert, its two blocks, their lift."""
 
@@ -154,9 +159,8 @@ class Life:
     def denied(self, *attackers: str, nsg: str = "nsg") -> bool:
         """Exactly these are blocked both ways, and proven."""
         owned = self.azure.owned(nsg)
-        out, inward = (sorted(str(h) for p in owned.get(d, ()) for h in ipaddress.ip_network(p))
-                       for d in ("outbound", "inbound"))
-        return out == inward == sorted(attackers) and self.azure.states(nsg) <= {"active"}
+        both = [hosts(owned.get(d, ())) for d in ("outbound", "inbound")]
+        return both == [set(attackers)] * 2 and self.azure.states(nsg) <= {"active"}
 
     def gone(self) -> bool:
         """Lifted."""
@@ -169,9 +173,8 @@ class Life:
 
     def orphans(self, nsg: str = "nsg") -> None:
         """Record before acting: at no moment an address in our rules without a row."""
-        standing = {(name.removesuffix("-v6"), str(host))
-                    for name, prefixes in self.owned(nsg).items() for prefix in prefixes
-                    for host in ipaddress.ip_network(prefix)}
+        standing = {(name.removesuffix("-v6"), host)
+                    for name, prefixes in self.owned(nsg).items() for host in hosts(prefixes)}
         known = {(b.key.direction.value, b.key.address) for b in self.azure.blocks(nsg).values()}
         lost = standing - known
         self.damage.note("orphan_rules", len(lost), str(lost))

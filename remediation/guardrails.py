@@ -20,9 +20,9 @@ PLATFORM: Mapping[str, str] = {
     "168.63.129.16": "Azure's own address: blocking it breaks load balancer probes and the guest agent",
     "169.254.169.254": "Azure's instance metadata address",
 }
+"""Built in, so that no policy file can leave them out."""
 IPV4_DRESSED = (ipaddress.ip_network("::ffff:0:0/96"), ipaddress.ip_network("::/96"))
-"""IPv4-mapped and the old IPv4-compatible addresses (RFC 4291, 2.5.5)."""
-# Built in, so that no policy file can leave them out.
+"""IPv4-mapped and the old IPv4-compatible addresses (RFC 4291, 2.5.5); built in, too."""
 
 
 class PrefixSet:
@@ -104,14 +104,14 @@ def refusal(address: str, rails: Guardrails, around: Surroundings) -> str | None
     if net.num_addresses > 1:
         return f"a range of {net.num_addresses} addresses; only single addresses are blocked"
     one = net.network_address
-    if any(one in dressed for dressed in IPV4_DRESSED):
-        return "an IPv4 address in the clothes of IPv6: no packet bears it"
     text = str(one)
     if text in PLATFORM:
         return PLATFORM[text]
     for never in rails.never:
         if one in never:
             return f"in {never}, a private or special range"
+    if any(one in dressed for dressed in IPV4_DRESSED):
+        return "an IPv4 address in the clothes of IPv6: no packet bears it"
     if text in around.estate.public:
         return "one of the estate's own public addresses"
     if text in around.estate.vnets:

@@ -182,8 +182,15 @@ class Sweep:
                 "it when the cause is mended", alerts=[alert_id])
             self._responder.finish(record, error="given up")
             return
+        try:
+            alert = normalise(self._ledger.alerts.raw(record))
+        except MalformedAlert as error:  # it was readable when it came
+            self._notifier.tell(
+                "alert-failed", f"alert {alert_id}: its record cannot be read any more: {error}; "
+                "replay it", alerts=[alert_id])
+            self._responder.finish(record, error=str(error)[:500])
+            return
         self._responder.hint_again(record)
-        alert = normalise(self._ledger.alerts.raw(record))
         try:
             record = self._ledger.alerts.update(record, attempts=record.attempts + 1)
         except Conflict:

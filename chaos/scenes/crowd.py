@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.contest import policy_file
-from chaos.life import Life
+from chaos.life import Life, hosts
 from chaos.stage import Stage
 from remediation.ledger.alerts import AlertState
 from sandbox.world import FunctionsHost, World, waiting
@@ -65,7 +65,7 @@ class Crowd:
         for nsg, who in self.wanted.items():
             found = self.life.azure.blocks(nsg)
             for direction in ("outbound", "inbound"):
-                denied = set(_hosts(self.life.azure.owned(nsg).get(direction, ())))
+                denied = hosts(self.life.azure.owned(nsg).get(direction, ()))
                 stage.damage.note("lost_blocks", len(who - denied), f"{why}: {nsg} {direction}")
                 stage.damage.note("protected_blocked", len(denied - who), f"{why}: {denied - who}")
                 rows = {a for d, a in found if d == direction}
@@ -81,13 +81,6 @@ class Crowd:
             stage.damage.note("ledger_gaps", int(not fine),
                               f"{why}: alert {name_of(one)} {[b.state for b in bodies]} {proven}")
         self.life.judge_foreign()
-
-
-def _hosts(prefixes: Sequence[str]) -> Iterator[str]:
-    import ipaddress
-
-    for prefix in prefixes:
-        yield from map(str, ipaddress.ip_network(prefix))
 
 
 @contextmanager

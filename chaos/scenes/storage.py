@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from chaos.life import LIFE_HOURS, Life
@@ -69,12 +70,16 @@ def missing_tables(stage: Stage) -> None:
         life.azure.app.ledger.alerts._table._tables._clients.tables().delete_table(prefix + name)
         stage.struck += 1
         life.deliver(life.attack())
-        life.sweep_until(lambda life=life: life.denied(ATTACKER, SECOND))  # type: ignore[misc]  # bound now
+        life.sweep_until(partial(life.denied, ATTACKER, SECOND))
         stage.lost(life.denied(ATTACKER, SECOND),
                    f"without {name}: {life.azure.states()} {life.azure.owned()}")
         life.azure.clock.forward(hours=2 * LIFE_HOURS)  # what was adopted lives a day more
         life.sweep_until(life.gone)
         stage.damage.note("orphan_rules", len(life.owned()), f"without {name}: {life.owned()}")
+
+
+KINDS = ("block", "lease", "knock", "estate", "job", "pause", "hold", "protected", "approval", "notice",
+         "hint", "counter", "alert", "action")
 
 
 def _rows(life: Life) -> dict[str, tuple[Table, str, str]]:
@@ -88,6 +93,7 @@ def _rows(life: Life) -> dict[str, tuple[Table, str, str]]:
         "job": (ledger.control._table, "job", "sweep"),
         "pause": (ledger.control._table, "pause", "pause"),
         "hold": (ledger.control._table, "guard", "hold|198.51.100.99"),
+        "protected": (ledger.control._table, "guard", "protected|198.51.100.98|32"),
         "approval": (ledger.control._table, "approval", "0000"),
         "notice": (ledger.control._table, "notice", "2026-01-01T00:00:00Z|x"),
         "hint": (ledger.work._table, "0", "0000-no-time|nsg|x"),
@@ -116,19 +122,14 @@ GARBAGE: dict[str, dict[str, Any]] = {
 def corrupted(stage: Stage) -> None:
     """It is passed over and told of; everybody else's block stands, and is lifted on time."""
     for what in GARBAGE:
-        for kind in _rows(stage.life()) or ():
-            _one_corrupted(stage, kind, what)
-        for kind in ("counter", "alert", "action"):
+        for kind in KINDS:
             _one_corrupted(stage, kind, what)
 
 
 def _one_corrupted(stage: Stage, kind: str, what: str) -> None:
     life = stage.life(estate(nsgs=2))
     life.deliver(life.attack(attacker=SECOND))
-    where = _rows(life).get(kind)
-    if where is None:
-        return
-    table, partition, key = where
+    table, partition, key = _rows(life)[kind]
     table.upsert(partition, key, GARBAGE[what])
     stage.struck += 1
     name = f"{kind} of {what}"

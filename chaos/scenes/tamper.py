@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-from chaos.life import LIFE_HOURS, PLATFORM, Life
+from chaos.life import LIFE_HOURS, PLATFORM, Life, hosts
 from chaos.stage import Stage, scene
 from remediation.ledger.store import encode
 from remediation.policy import DEFAULT_POLICY, load_policy
@@ -19,11 +20,15 @@ OUR_OWN = "203.0.113.10"
 FORBIDDEN = ("0.0.0.0/0", "0.0.0.0", "::/0", "*", "Internet", "AzureCloud", "10.0.0.0/8", "10.0.0.4",  # noqa: S104 - data
              PLATFORM, "169.254.169.254", OUR_OWN, "127.0.0.1", "255.255.255.255", "::1",
              "::ffff:10.0.0.4", "fe80::1%eth0", "198.51.100.0/24", "198.51.100.7/0", "", "' or 1 eq 1")
-FLOOD = 1_000
+FLOOD, FLOODED = 1_000, ("nsg", "nsg2", "nsg3", "nsg4")
 
 
 def _denied_hosts(life: Life, nsg: str = "nsg") -> set[str]:
     return {p for prefixes in life.azure.owned(nsg).values() for p in prefixes}
+
+
+def _nothing_of_ours(life: Life) -> bool:
+    return life.owned() == {}
 
 
 def _nothing_but(stage: Stage, life: Life, allowed: Iterable[str], why: str) -> None:
@@ -47,11 +52,11 @@ def rows(stage: Stage) -> None:
                                  {**row.values, "address": address, "state": state})
             stage.struck += 2
         life.azure.app.ledger.work.recheck(nsg_id(), life.azure.clock.now())
-        life.sweep_until(lambda life=life: life.denied(ATTACKER))  # type: ignore[misc]  # bound now
+        life.sweep_until(partial(life.denied, ATTACKER))
         _nothing_but(stage, life, [ATTACKER], state)
         stage.lost(ATTACKER in _denied_hosts(life), f"{state}: the true one is gone")
         life.azure.clock.forward(hours=LIFE_HOURS)
-        life.sweep_until(lambda life=life: life.owned() == {})  # type: ignore[misc]  # bound now
+        life.sweep_until(partial(_nothing_of_ours, life))
         stage.damage.note("orphan_rules", len(life.owned()), f"{state}: {life.owned()}")
 
 
@@ -92,14 +97,18 @@ def forged(stage: Stage) -> None:
     _nothing_but(stage, life, [ATTACKER], "forged")
 
 
+def _nothing_pending(life: Life, nsg: str) -> bool:
+    return "pending" not in life.azure.states(nsg)
+
+
 @scene("tamper: a thousand alerts against the caps", alone=True)
 def flood(stage: Stage) -> None:
     """However many come at once: no more than the hour's allowance is blocked unasked."""
     most = load_policy(DEFAULT_POLICY).caps.blocks_per_hour
     life = stage.life(estate(nsgs=4, machines=5), RESPONDER_BUDGET_SECONDS="20",
                       RESPONDER_LEASE_SECONDS="15")
-    hosts = [str(a) for a in list(ipaddress.ip_network("198.51.96.0/20").hosts())[:FLOOD]]
-    alerts = [alert(f"vm{n % 20 + 1}" if n % 20 else "vm", a) for n, a in enumerate(hosts)]
+    crowd = [str(a) for a in list(ipaddress.ip_network("198.51.96.0/20").hosts())[:FLOOD]]
+    alerts = [alert(f"vm{n % 20 + 1}" if n % 20 else "vm", a) for n, a in enumerate(crowd)]
     stage.world.seed({"subscription": alerts[0]["id"].split("/")[2],
                       "alerts": [a["properties"] for a in alerts]})
     apps = [life.azure.app, life.twin()]
@@ -107,11 +116,10 @@ def flood(stage: Stage) -> None:
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda n: life.deliver(alerts[n], apps[n % 2]), range(FLOOD)))
     stage.struck += FLOOD
-    for nsg in ("nsg", "nsg2", "nsg3", "nsg4"):
+    for nsg in FLOODED:
         life.azure.clock.forward(seconds=1)
-        life.sweep_until(lambda nsg=nsg: "pending" not in life.azure.states(nsg))  # type: ignore[misc]
-    blocked = {str(h) for nsg in ("nsg", "nsg2", "nsg3", "nsg4") for p in _denied_hosts(life, nsg)
-               for h in ipaddress.ip_network(p)}
+        life.sweep_until(partial(_nothing_pending, life, nsg))
+    blocked = {host for nsg in FLOODED for host in hosts(_denied_hosts(life, nsg))}
     hours = 1 + (life.azure.clock.now().hour != began.hour)
     stage.damage.note("protected_blocked", max(0, len(blocked) - hours * most), f"{len(blocked)} blocked")
     stage.lost(len(blocked) >= most // 2, f"only {len(blocked)} of {most} allowed")

@@ -89,7 +89,8 @@ class Network:
         self, nsg_id: str, rule: Rule, deadline: Deadline, unheard: Callable[[], None]
     ) -> None:
         """PUT one rule of ours and wait until it is settled, or raise StillRunning. `unheard` is
-        called for each request that nobody answered: it may still be carried out, much later."""
+        called for each request of which nobody knows what became (no answer, or a 5xx): it may still
+        be carried out, much later."""
         client, nsg = self._client(nsg_id)
         body: Any = rule_to_arm(rule)
 

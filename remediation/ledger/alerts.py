@@ -108,7 +108,7 @@ class Alerts:
 
     def raw(self, record: AlertRecord) -> Any:
         """The body as it arrived."""
-        inline = unpack(record.values, "raw")  # read once already, as the record was
+        inline = unpack(record.values, "raw")
         if inline is not None:
             return inline
         row = self._table.get(encode(record.alert_id), f"raw|{record.accusation}")
@@ -228,8 +228,8 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 def _record(row: Row) -> AlertRecord:
     record = AlertRecord(row.text("alertId"), row.key.split("|", 1)[1],
                          AlertState(row.text("state")), row.values, row.etag)
-    unpack(row.values, "raw")  # one whose body cannot be read is none
-    int(record.attempts), record.time("received")
+    # What is read of it later is read here once: a record that is half readable is none.
+    _ = (record.attempts, record.time("received"), record.verdict, unpack(row.values, "raw"))
     return record
 
 

@@ -109,7 +109,7 @@ class Blocks:
             try:
                 self._table.transaction(_op(b) for b in changed.values())
             except Conflict:
-                continue
+                continue  # a row is there, or changed in this moment: read them and merge anew
             return results
         raise Conflict("the blocks keep changing under these claims")
 

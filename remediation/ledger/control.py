@@ -251,7 +251,7 @@ class Control:
         """Delete old notices, counters, questions and holds → how many."""
         count = 0
         for partition, when in (("notice", "at"), ("counter", "at"), ("approval", "expires"),
-                                (GUARD, "until"), (ASIDE, "at")):
+                                (GUARD, "until"), (ASIDE, "changed")):
             rows = self._table.query(
                 f"PartitionKey eq @p and {when} lt @t", p=partition, t=utc(before)
             )
@@ -267,7 +267,8 @@ def _hold(row: Row) -> Hold:
 
 def _protected(row: Row) -> Protected:
     at = row.text("at")
-    return Protected(row.text("prefix"), row.text("reason"), row.text("by"), from_utc(at) if at else None)
+    prefix = decode(row.key.partition("|")[2])
+    return Protected(prefix, row.text("reason"), row.text("by"), from_utc(at) if at else None)
 
 
 def _approval_values(a: Approval) -> dict[str, Any]:

@@ -169,7 +169,12 @@ class Leases:
 
 
 def _memory(row: Row) -> dict[str, Any]:
-    held: dict[str, Any] = json.loads(row.text("memory") or "{}")
-    if not isinstance(held, dict):
-        raise ValueError("a holder's memory is an object")
-    return held
+    held: Any = json.loads(row.text("memory") or "{}")
+    if not isinstance(held, dict) or not all(
+            isinstance(held.get(part) or {}, dict) for part in ("rules", "drift", "attempt")):
+        raise ValueError("a holder's memory is an object of objects")
+    for kept in (held.get("rules") or {}).values():
+        _ = (kept["digest"], kept["priority"])
+    for at in (held.get("drift") or {}).values():
+        from_utc(at)
+    return dict(held)

@@ -128,13 +128,13 @@ class Tables:
                 self._made[name] = self._clients.tables().get_table_client(self._prefix + name)
             return self._made[name]
 
-    def unreadable(self, table: str, row: Row, error: Exception) -> None:
+    def unreadable(self, table: str, row: Row, error: Exception, *, aside: bool) -> None:
         """Tell of a row that cannot be read, once in the life of this process."""
         what = (table, row.partition, row.key, row.etag)
         if what not in self._told:
+            self.tell(f"a row of {table} cannot be read and is {'set aside' if aside else 'passed over'}: "
+                      f"{decode(row.partition)} {decode(row.key)}: {type(error).__name__}: {error}"[:1000])
             self._told.add(what)
-            self.tell(f"a row of {table} cannot be read and is passed over: {decode(row.partition)} "
-                      f"{decode(row.key)}: {type(error).__name__}: {error}"[:1000])
 
     def create(self, name: str) -> None:
         """Make the table; that it is there already is fine."""
@@ -195,7 +195,7 @@ class Table:
             return parse(row) if row is not None else None
         except UNREADABLE as error:
             assert row is not None  # noqa: S101 - only a row is parsed
-            self._tables.unreadable(self.name, row, error)
+            self._tables.unreadable(self.name, row, error, aside=aside)
             if aside:
                 self._set_aside(row)
             return None
@@ -210,10 +210,10 @@ class Table:
                 yield found
 
     def _set_aside(self, row: Row) -> None:
-        kept = json.dumps(dict(row.values), default=str)
-        self._tables.table(ASIDE_TABLE).upsert(
-            ASIDE, f"{self.name}|{row.partition}|{row.key}"[-LONGEST_KEY:],
-            {"at": utc(row.changed) if row.changed else "", "row": kept[: CHUNK // 2]})
+        """Keep it as it is, under a key that tells where it was; then take it away."""
+        key = f"{self.name}|{row.partition}|{row.key}"[-LONGEST_KEY:]
+        changed = utc(row.changed) if row.changed else ""
+        self._tables.table(ASIDE_TABLE).upsert(ASIDE, key, {**row.values, "changed": changed})
         self.delete(row.partition, row.key, row.etag)
 
     def get(self, partition: str, key: str) -> Row | None:
