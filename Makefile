@@ -2,7 +2,7 @@
 # Each does all its own set-up, in .venv; only Python 3.13, make and git need be there.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check conformance bench bench-quick chaos clean
+.PHONY: help setup demo test check conformance bench bench-quick chaos soak clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -58,6 +58,9 @@ bench-quick: setup ## the same, small: asserts counts, never times (two minutes)
 
 chaos: setup ## inject every fault at every call of a block's life, and play the scenes (long)
 	$(PY) -m chaos
+
+soak: setup ## alerts at a steady rate for half an hour, while blocks end all the time
+	$(PY) -m chaos.soak
 
 conformance: setup ## compare the sandbox with recorded Azure traffic, in detail
 	$(PY) -m tests.conformance

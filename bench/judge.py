@@ -71,8 +71,7 @@ class Judge:
             else:
                 rules[name] = properties
         for direction in (DECISIVE, OTHER):
-            ordered = sorted((_rule(p) for p in rules.values()
-                              if str(p["direction"]).title() == direction), key=lambda r: r.priority)
+            ordered = _in_order(rules.values(), direction)
             for attack in self._attacks.get(effect["nsg"], ()):
                 if _denied(ordered, attack.address):
                     self.since.setdefault((attack, direction), effect["at"])
@@ -82,6 +81,16 @@ class Judge:
     def times(self, direction: str) -> list[float]:
         """When each attack that is denied now came to be so, the earliest first."""
         return sorted(at for (_, d), at in self.since.items() if d == direction)
+
+
+def denied(rules: Iterable[Mapping[str, Any]], address: str, direction: str) -> bool:
+    """Do these rules stop all traffic with the address, in this direction?"""
+    return _denied(_in_order(rules, direction), address)
+
+
+def _in_order(rules: Iterable[Mapping[str, Any]], direction: str) -> list[_Rule]:
+    return sorted((_rule(p) for p in rules if str(p["direction"]).title() == direction),
+                  key=lambda r: r.priority)
 
 
 def _denied(ordered: Iterable[_Rule], address: str) -> bool:

@@ -33,6 +33,7 @@ def report(results: Sequence[Result], seconds: float) -> dict[str, Any]:
         **{n: sum(getattr(r.damage, n) for r in struck) for n in NUMBERS},
         "not_struck": [r.name for r in results if not r.struck],
         "damaged": [{"case": r.name, **asdict(r.damage)} for r in damaged],
+        "longest": {r.name: r.seconds for r in sorted(results, key=lambda r: -r.seconds)[:40]},
         "faults_injected": sum(r.struck for r in struck), "seconds": round(seconds, 1),
     }
 
@@ -59,7 +60,7 @@ def main() -> int:
     for n, result in enumerate(live_all(todo, scenes, args.workers), 1):
         results.append(result)
         if result.name in SCENES:
-            console.print(f"  {result.name}: {result.struck} faults struck")
+            console.print(f"  {result.name}: {result.struck} faults struck, {result.seconds:.0f} s")
         if not result.damage.survived:
             console.print(f"[red]{result.name}[/]: {'; '.join(result.damage.why)[:1000]}")
         if n % 20 == 0:
@@ -67,7 +68,7 @@ def main() -> int:
     found = report(results, time.monotonic() - started)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
-    console.print({k: v for k, v in found.items() if k not in ("damaged", "not_struck")})
+    console.print({k: v for k, v in found.items() if k not in ("damaged", "not_struck", "longest")})
     return 0 if found["cases"] == found["survived"] and found["cases"] else 1
 
 

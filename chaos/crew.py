@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import multiprocessing
 import multiprocessing.util
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from typing import Any
 
 import chaos.scenes  # noqa: F401 - they put themselves on the programme
@@ -30,12 +32,14 @@ def _starts() -> None:
 
 def _live(what: Case | str) -> Result:
     """A case, or a scene by its name."""
+    started = time.monotonic()
     try:
         world = _mine["world"]
-        return perform(world, what) if isinstance(what, str) else run(world, what)
+        result = perform(world, what) if isinstance(what, str) else run(world, what)
     except Exception as error:  # noqa: BLE001 - what escapes the product is damage, too
         damage = Damage(ledger_gaps=1, why=[f"{type(error).__name__}: {error}"[:500]])
-        return Result(what if isinstance(what, str) else what.name, 1, damage)
+        result = Result(what if isinstance(what, str) else what.name, 1, damage)
+    return replace(result, seconds=round(time.monotonic() - started, 1))
 
 
 def known_calls() -> list[Call]:
@@ -54,7 +58,7 @@ def live_all(todo: Sequence[Case], scenes: Sequence[Scene], workers: int) -> Ite
     for jobs, count in ((everyone, workers), (alone, 1)):
         if not jobs:
             continue
-        pool = multiprocessing.get_context("spawn").Pool(count, _starts)
-        with contextlib.closing(pool):
-            yield from pool.imap_unordered(_live, jobs)
-        pool.join()
+        # Its workers, unlike a Pool's, may have children: processes that are to die.
+        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _starts) as pool:
+            for future in as_completed([pool.submit(_live, job) for job in jobs]):
+                yield future.result()

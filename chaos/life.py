@@ -10,11 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from remediation.app import App, build
 from remediation.errors import TemporaryError
-from remediation.model import BlockState
+from remediation.model import BlockState, utc
 from sandbox.world import World
 from tests.azure import OPERATOR, Azure, ShiftClock
 from tests.estate import ATTACKER, alert, estate
@@ -65,6 +66,7 @@ class Result:
     name: str
     struck: int
     damage: Damage
+    seconds: float = 0.0
 
 
 def hosts(prefixes: Iterable[str]) -> set[str]:
@@ -85,7 +87,15 @@ class Life:
         world.seed(seed or estate())
         self.damage = damage or Damage()
         self.alerts: list[dict[str, Any]] = []
-        self._own = json.dumps(self.azure.rules(), sort_keys=True)
+        self.remember()
+
+    def remember(self) -> None:
+        """The rules of others are right as they are now."""
+        self._own = self._foreign()
+
+    def _foreign(self) -> str:
+        own = {k: v for k, v in self.azure.rules().items() if not k.startswith("defender-block-")}
+        return json.dumps(own, sort_keys=True)
 
     @contextlib.contextmanager
     def under(self, *faults: dict[str, Any]) -> Iterator[Callable[[], int]]:
@@ -128,7 +138,10 @@ class Life:
 
     def attack(self, vm: str = "vm", attacker: str = ATTACKER) -> dict[str, Any]:
         """An alert that Defender knows; it names an address, too, that must never be blocked."""
-        one = self.azure.know(alert(vm, [attacker, PLATFORM]))
+        now = self.azure.clock.now()
+        one = self.azure.know(alert(
+            vm, [attacker, PLATFORM], startTimeUtc=utc(now - timedelta(hours=1)),
+            timeGeneratedUtc=utc(now - timedelta(seconds=5))))
         self.alerts.append(one)
         return one
 
@@ -212,8 +225,8 @@ class Life:
 
     def judge_foreign(self) -> None:
         """The rules of others are as they were."""
-        own = {k: v for k, v in self.azure.rules().items() if not k.startswith("defender-block-")}
-        self.damage.note("foreign_rules_changed", int(json.dumps(own, sort_keys=True) != self._own), str(own))
+        own = self._foreign()
+        self.damage.note("foreign_rules_changed", int(own != self._own), own)
 
     def judge_told(self, *, wanted: bool) -> None:
         """A permanent failure is told, and told once."""

@@ -54,12 +54,13 @@ class Case:
         return f"{self.call.name} × {self.kind.name}"
 
 
-def _template(line: str) -> tuple[str, str, str] | None:
+def template(line: str) -> tuple[str, str, str] | None:
+    """Service, method and pattern of the class of calls that a line of the trace belongs to."""
     service, method, path = line.split(" ", 2)
-    for pattern, template in _TEMPLATES:
+    for pattern, form in _TEMPLATES:
         hit = re.search(pattern, path.split("?")[0], re.IGNORECASE)
         if hit:
-            return service, method, template.format(*hit.groups())
+            return service, method, form.format(*hit.groups())
     return None
 
 
@@ -84,12 +85,14 @@ def calls(world: World) -> list[Call]:
         if phase == "block":
             life.deliver(life.attack())
         else:
+            life.timer()  # what a sweep writes for the first time is no part of the lift
+            life.azure.faults()
             life.azure.clock.forward(hours=LIFE_HOURS)
             life.timer()
         for line in world.control("GET", "faults")["trace"]:
-            template = _template(line)
-            if template is not None:
-                found[Call(phase, *template)] = None
+            which = template(line)
+            if which is not None:
+                found[Call(phase, *which)] = None
     return sorted(found)
 
 

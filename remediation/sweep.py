@@ -225,7 +225,7 @@ class Sweep:
             ("estate", self._policy.guardrails.estate_max_age / 8,
              lambda: self._surroundings.refresh(deadline)),
             ("orphans", ORPHAN_SCAN, lambda: self._scan_orphans(deadline)),
-            ("retention", CLEAN_UP, self._clean_up),
+            ("retention", min(CLEAN_UP, self._retention / 20), lambda: self._clean_up(deadline)),
         )
         for name, every, run in jobs:
             if deadline.over or not self._ledger.control.begin_job(name, self._clock.now(), every):
@@ -262,12 +262,24 @@ class Sweep:
             if nsg_id and not self._ledger.blocks.live(nsg_id):
                 self._ledger.work.recheck(nsg_id, self._clock.now())
 
-    def _clean_up(self) -> None:
-        before = self._clock.now() - timedelta(days=self._settings.retention_days)
+    def _clean_up(self, deadline: Deadline) -> None:
+        """Forget what is older than the retention; what is left when the time is over, the next
+        sweep goes on with."""
+        before = self._clock.now() - self._retention
+
+        def over() -> bool:
+            return deadline.over
+
         count = (
-            self._ledger.alerts.forget(before)
-            + self._ledger.blocks.forget_ended(before)
-            + self._ledger.control.forget(before)
+            self._ledger.alerts.forget(before, over)
+            + self._ledger.blocks.forget_ended(before, over)
+            + self._ledger.control.forget(before, over)
         )
+        if deadline.over:
+            self._ledger.control.unfinished_job("retention")
         if count:
-            say(_log, "retention", rows=count, older_than=utc(before))
+            say(_log, "retention", rows=count, older_than=utc(before), left=deadline.over)
+
+    @property
+    def _retention(self) -> timedelta:
+        return timedelta(days=self._settings.retention_days)

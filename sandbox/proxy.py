@@ -36,7 +36,8 @@ class Door:
             f"?{scope['query_string'].decode()}" if scope["query_string"] else "")
         started = time.perf_counter()
         try:
-            fault = await self._faults.before(self._service, request.method, raw)
+            fault = await self._faults.before(
+                self._service, request.method, raw, scope["client"][1])
             if fault is not None and fault.status:
                 await Response(str(fault.body or ""), fault.status, fault.headers)(
                     scope, receive, send)

@@ -251,7 +251,8 @@ class World:
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
         """One call of the control API."""
-        answer = self.http.request(method, f"{self.addresses['control']}/{path}", json=body)
+        content = None if body is None else json.dumps(body)  # in ASCII: it may hold what UTF-8 cannot
+        answer = self.http.request(method, f"{self.addresses['control']}/{path}", content=content)
         answer.raise_for_status()
         return answer.json()
 

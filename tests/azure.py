@@ -9,7 +9,7 @@ from typing import Any
 
 from remediation.app import App, build
 from remediation.clock import Clock
-from remediation.ledger import Block
+from remediation.ledger import Block, Ledger
 from remediation.operators import Caller
 from remediation.responder import Seen
 from sandbox.world import World
@@ -44,16 +44,26 @@ class Azure:
                          "COMMIT_QUEUE": f"commit-{os.getpid()}-{number}",
                          "RESPONDER_LEASE_SECONDS": "5"}
         self._app: App | None = None
+        self._eye: App | None = None
 
     def start(self, **settings: str) -> App:
         """Wire the app (anew, as another process would)."""
         self.settings.update(settings)
         self._app = build(self.world.environment(**self.settings), self.clock)
+        self._eye = None
         return self._app
 
     @property
     def app(self) -> App:
         return self._app or self.start()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The same tables, by a way on which no fault is injected: to look without taking part."""
+        if self._eye is None:
+            direct = {"AzureWebJobsStorage": self.world.direct_connection}
+            self._eye = build(self.world.environment(**{**self.settings, **direct}), self.clock)
+        return self._eye.ledger
 
     def know(self, one: dict[str, Any]) -> dict[str, Any]:
         """Make Defender hold the alert."""
@@ -76,7 +86,7 @@ class Azure:
 
     def blocks(self, nsg: str = "nsg") -> dict[tuple[str, str], Block]:
         """(direction, address) → live block."""
-        found = self.app.ledger.blocks.live(nsg_path(nsg).lower())
+        found = self.ledger.blocks.live(nsg_path(nsg).lower())
         return {(b.key.direction.value, b.key.address): b for b in found}
 
     def states(self, nsg: str = "nsg") -> set[str]:
@@ -85,7 +95,7 @@ class Azure:
 
     def ended(self) -> list[Block]:
         """Blocks that have ended."""
-        return [b for b in self.app.ledger.blocks.page(size=1000)[0] if b.ended]
+        return [b for b in self.ledger.blocks.page(size=1000)[0] if b.ended]
 
     def rules(self, nsg: str = "nsg") -> dict[str, dict[str, Any]]:
         """Rule name → properties, as ARM has them now."""
@@ -109,7 +119,7 @@ class Azure:
 
     def notices(self, kind: str = "") -> list[str]:
         """What humans were told."""
-        return [n["text"] for n in self.app.ledger.control.notices()
+        return [n["text"] for n in self.ledger.control.notices()
                 if not kind or n["kind"] == kind]
 
     def faults(self, *rules: dict[str, Any]) -> None:

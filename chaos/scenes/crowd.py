@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,10 +37,11 @@ class Crowd:
 
     def grow(self, count: int, *, in_flight: int = 32, max_attempts: int = 30) -> None:
         """Start hosts until there are so many; the topic delivers to all of them."""
-        while len(self.hosts) < count:
-            self.started += 1
-            name = f"host-{self.life.azure.settings['RESPONDER_TABLE_PREFIX']}-{self.started}"
-            self.hosts.append(self.world.start_host(name, **self.life.azure.settings))
+        prefix, first = self.life.azure.settings["RESPONDER_TABLE_PREFIX"], self.started + 1
+        self.started += count - len(self.hosts)
+        names = [f"host-{prefix}-{n}" for n in range(first, self.started + 1)]
+        with ThreadPoolExecutor(max(1, len(names))) as pool:
+            self.hosts += pool.map(lambda n: self.world.start_host(n, **self.life.azure.settings), names)
         self.world.subscribe(*self.hosts, in_flight=in_flight, max_attempts=max_attempts)
 
     def kill(self, host: FunctionsHost) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -170,12 +170,9 @@ class Alerts:
         yield from self._table.all_parsed(rows, lambda r: {
             "id": r.key, "reason": r.text("reason"), "at": r.text("at"), "raw": unpack(r.values, "raw")})
 
-    def forget(self, before: datetime) -> int:
-        """Delete alerts and actions older than that → how many rows."""
-        count = 0
-        for row in list(self._table.query("received lt @t or at lt @t", t=utc(before))):
-            count += self._table.delete(row.partition, row.key, row.etag)
-        return count
+    def forget(self, before: datetime, over: Callable[[], bool]) -> int:
+        """Delete alerts and actions older than that, until it is `over` → how many rows."""
+        return self._table.clear("received lt @t or at lt @t", over, t=utc(before))
 
 
 def _action(name: str, facts: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -174,13 +174,9 @@ class Blocks:
             raise Conflict(f"block {moved.key.id} keeps changing")
         self._table.delete(encode(block.key.nsg_id), _row_key(block.key), block.etag)
 
-    def forget_ended(self, before: datetime) -> int:
-        """Delete ended rows older than that → how many."""
-        count = 0
-        rows = self._table.query("live eq false and ended lt @t", t=utc(before))
-        for row in list(rows):
-            count += self._table.delete(row.partition, row.key, row.etag)
-        return count
+    def forget_ended(self, before: datetime, over: Callable[[], bool]) -> int:
+        """Delete ended rows older than that, until it is `over` → how many."""
+        return self._table.clear("live eq false and ended lt @t", over, t=utc(before))
 
 
 def _by_transaction(claims: Sequence[Claim]) -> Iterator[list[Claim]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -215,6 +215,12 @@ class Control:
             return False
         return True
 
+    def unfinished_job(self, name: str) -> None:
+        """The next sweep is to begin the job anew, however lately it was begun."""
+        row = self._table.get("job", name)
+        if row is not None:
+            self._table.delete("job", name, row.etag)
+
     def last_job(self, name: str) -> datetime | None:
         """When the job was last begun."""
         return self._table.parsed(self._table.get("job", name), lambda r: from_utc(r.text("at")))
@@ -247,17 +253,12 @@ class Control:
                 "at": r.text("at"), "kind": r.text("kind"), "text": r.text("text"),
                 **json.loads(r.text("facts") or "{}")})
 
-    def forget(self, before: datetime) -> int:
-        """Delete old notices, counters, questions and holds → how many."""
-        count = 0
-        for partition, when in (("notice", "at"), ("counter", "at"), ("approval", "expires"),
-                                (GUARD, "until"), (ASIDE, "changed")):
-            rows = self._table.query(
-                f"PartitionKey eq @p and {when} lt @t", p=partition, t=utc(before)
-            )
-            for row in list(rows):
-                count += self._table.delete(row.partition, row.key, row.etag)
-        return count
+    def forget(self, before: datetime, over: Callable[[], bool]) -> int:
+        """Delete old notices, counters, questions and holds, until it is `over` → how many."""
+        return sum(
+            self._table.clear(f"PartitionKey eq @p and {when} lt @t", over, p=partition, t=utc(before))
+            for partition, when in (("notice", "at"), ("counter", "at"), ("approval", "expires"),
+                                    (GUARD, "until"), (ASIDE, "changed")))
 
 
 def _hold(row: Row) -> Hold:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import json
 import logging
 import re
@@ -328,6 +329,32 @@ class Table:
         if not self.delete(op.partition, op.key, op.etag):
             raise Conflict(f"{self.name}: the row has changed")
         return ""
+
+    def clear(self, text: str, over: Callable[[], bool], **parameters: Any) -> int:
+        """Delete the rows of a filter, many at a time, until it is `over` → how many. Rows that
+        change meanwhile stay."""
+        count, token = 0, ""
+        while not over():
+            rows, token = self.page(text, PAGE, token, **parameters)
+            by_partition: dict[str, list[Op]] = {}
+            for row in rows:
+                by_partition.setdefault(row.partition, []).append(
+                    Op("delete", row.partition, row.key, etag=row.etag))
+            for ops in by_partition.values():
+                for some in itertools.batched(ops, MAX_TRANSACTION, strict=False):
+                    if over():
+                        return count
+                    count += self._delete_together(some)
+            if not token:
+                break
+        return count
+
+    def _delete_together(self, ops: Sequence[Op]) -> int:
+        try:
+            self.transaction(ops)
+        except Conflict:
+            return sum(self.delete(op.partition, op.key, op.etag) for op in ops)
+        return len(ops)
 
     def query(self, text: str, *, select: Sequence[str] = (), **parameters: Any) -> Iterator[Row]:
         """All rows of an OData filter with `@name` parameters; of each, all properties or those

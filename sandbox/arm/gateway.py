@@ -83,7 +83,8 @@ class Arm:
         caller = Caller("nobody")
         try:
             caller = self._caller(request)
-            fault = await self.faults.before("arm", request.method, request.url.path)
+            fault = await self.faults.before(
+                "arm", request.method, request.url.path, request.scope["client"][1])
             if fault is not None and fault.status:
                 return Answer(fault.status, fault.body, fault.headers), caller
             answer = await self._answer(request, body, caller)

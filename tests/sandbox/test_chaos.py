@@ -7,6 +7,7 @@ import pytest
 import chaos.scenes  # noqa: F401 - they put themselves on the programme
 from chaos.kinds import LASTING, OUTAGES, PASSING, Kind
 from chaos.matrix import Call, Case, prepare, run
+from chaos.scenes.days import live_through
 from chaos.stage import perform
 from sandbox.world import World
 
@@ -51,3 +52,8 @@ def test_a_scene_ends_well(world: World, name: str):
     result = perform(world, name)
     assert result.struck
     assert result.damage.survived, result.damage.why
+
+
+def test_a_few_random_days_end_as_the_model_says(world: World):
+    prepare(world)
+    assert live_through(world, 3, same=True) == ""

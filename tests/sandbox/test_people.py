@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from remediation.clock import Deadline
 from remediation.errors import Conflict, NotFound
 from remediation.ledger import Approval
 from remediation.model import BlockState
@@ -475,6 +476,38 @@ def test_old_rows_are_cleaned_up(azure: Azure):
     assert azure.ended() == []
     with pytest.raises(NotFound):
         azure.timeline(one)
+
+
+def test_a_clean_up_that_runs_out_of_time_is_taken_up_by_the_next_sweep(azure: Azure):
+    azure.start(RESPONDER_RETENTION_DAYS="2")
+    azure.world.seed(estate())
+    one = azure.attack()
+    azure.clock.forward(hours=25)
+    azure.sweep()
+    azure.clock.forward(days=3)
+    control = azure.app.ledger.control
+    assert control.begin_job("retention", azure.clock.now(), timedelta(days=1))
+    azure.app.sweep._clean_up(Deadline.after(azure.clock, -1))
+    assert azure.timeline(one)["state"] == "done"
+    azure.sweep()
+    with pytest.raises(NotFound):
+        azure.timeline(one)
+
+
+def test_what_changes_while_it_is_cleared_stays(azure: Azure):
+    table = azure.app.ledger.control._table
+    for n in range(150):
+        table.insert("notice", f"{n:03}", {"at": "2020"})
+    looked: list[int] = []
+
+    def over() -> bool:
+        if len(looked) == 1:  # read, not deleted yet
+            table.upsert("notice", "007", {"at": "2020", "text": "new"})
+        looked.append(1)
+        return False
+
+    assert table.clear("PartitionKey eq @p", over, p="notice") == 149
+    assert [r.key for r in table.query("PartitionKey eq @p", p="notice")] == ["007"]
 
 
 def test_the_second_driver_sweeps_when_the_timer_has_stopped(azure: Azure):
