@@ -6,15 +6,15 @@ in the plan, and again in the commit to every address about to be written.
 
 from __future__ import annotations
 
-import bisect
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from remediation.model import utc
-from remediation.nsg import Network, Nsg, Rule, network
+from remediation.nsg import Nsg, Rule
 from remediation.policy import Guardrails
+from remediation.prefixes import PrefixSet, network
 
 PLATFORM: Mapping[str, str] = {
     "168.63.129.16": "Azure's own address: blocking it breaks load balancer probes and the guest agent",
@@ -23,31 +23,6 @@ PLATFORM: Mapping[str, str] = {
 """Built in, so that no policy file can leave them out."""
 IPV4_DRESSED = (ipaddress.ip_network("::ffff:0:0/96"), ipaddress.ip_network("::/96"))
 """IPv4-mapped and the old IPv4-compatible addresses (RFC 4291, 2.5.5); built in, too."""
-
-
-class PrefixSet:
-    """Many prefixes, asked often: does one of them hold this address? Log time, no widening."""
-
-    def __init__(self, prefixes: Iterable[Network] = ()) -> None:
-        spans: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
-        for one in prefixes:
-            spans[one.version].append((int(one.network_address), int(one.broadcast_address)))
-        self._starts: dict[int, list[int]] = {}
-        self._ends: dict[int, list[int]] = {}
-        for version, found in spans.items():
-            merged: list[list[int]] = []
-            for start, end in sorted(found):
-                if merged and start <= merged[-1][1] + 1:
-                    merged[-1][1] = max(merged[-1][1], end)
-                else:
-                    merged.append([start, end])
-            self._starts[version] = [m[0] for m in merged]
-            self._ends[version] = [m[1] for m in merged]
-
-    def __contains__(self, address: str) -> bool:
-        one = ipaddress.ip_address(address)
-        at = bisect.bisect_right(self._starts[one.version], int(one)) - 1
-        return at >= 0 and int(one) <= self._ends[one.version][at]
 
 
 @dataclass(frozen=True, slots=True)

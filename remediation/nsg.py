@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from remediation.model import Direction
+from remediation.prefixes import network, reach
 
 MAX_RULES = 1000
 MAX_ADDRESSES_PER_SIDE = 4000
@@ -20,7 +21,6 @@ LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, 4096
 
 
 type Family = Literal[4, 6]
-type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 type Ports = tuple[tuple[int, int], ...]
 
 ANY_PORT: Ports = ((0, 65535),)
@@ -130,14 +130,6 @@ def ports_from_arm(ranges: Iterable[str]) -> Ports:
     return tuple(found)
 
 
-def network(prefix: str) -> Network | None:
-    """An address or CIDR → network; None for tags."""
-    try:
-        return ipaddress.ip_network(prefix, strict=False)
-    except ValueError:
-        return None
-
-
 def family_of(address: str) -> Family:
     """4 or 6."""
     return 6 if ":" in address else 4
@@ -157,8 +149,7 @@ def collapse(addresses: Iterable[str]) -> tuple[str, ...]:
 
 def contains(prefixes: Iterable[str], address: str) -> bool:
     """True if the address lies in one of the prefixes; tags contain nothing here."""
-    one = ipaddress.ip_address(address)
-    return any(n is not None and one in n for n in map(network, prefixes))
+    return address in reach(tuple(prefixes)).held
 
 
 def rule_to_arm(rule: Rule) -> dict[str, Any]:
@@ -188,15 +179,8 @@ def may_match_remote(rule: Rule, prefixes: Iterable[str]) -> bool:
     """Could the rule's remote side match one of these public prefixes? Unknown tags could."""
     if rule.remote_groups and not rule.remote:
         return False  # application security groups hold NICs of ours
-    nets = [n for n in map(network, prefixes) if n is not None]
-    for text in rule.remote:
-        theirs = network(text)
-        if theirs is None:
-            if text not in REMOTE_NEVER:
-                return True
-        elif any(n.version == theirs.version and n.overlaps(theirs) for n in nets):
-            return True
-    return False
+    theirs, asked = reach(rule.remote), reach(tuple(prefixes)).held
+    return bool(theirs.tags - REMOTE_NEVER) or any(asked.overlaps(n) for n in theirs.networks)
 
 
 def same_effect(one: Rule, other: Rule) -> bool:

@@ -24,9 +24,10 @@ from remediation.ledger import Block, Ledger
 from remediation.ledger.alerts import AlertState, plan_to_json
 from remediation.model import BlockState, Direction, Verdict, utc
 from remediation.notify import Notifier
-from remediation.nsg import Rule, network, rule_to_arm
+from remediation.nsg import Rule, rule_to_arm
 from remediation.owned import Ownership, difference, wanted_rules
 from remediation.policy import Policy
+from remediation.prefixes import network
 from remediation.responder import Responder
 from remediation.settings import Settings
 from remediation.survey import Decision, Survey

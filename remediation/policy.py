@@ -18,8 +18,9 @@ from typing import Any, Literal
 from remediation.alerts.kinds import bare_type, known_type
 from remediation.errors import BadPolicy
 from remediation.model import Alert, AlertDirection, Direction, Mode
-from remediation.nsg import HIGHEST_PRIORITY, LOWEST_PRIORITY, Network
+from remediation.nsg import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from remediation.owned import Window
+from remediation.prefixes import Network
 
 DEFAULT_POLICY = Path(__file__).with_name("policy.toml")
 

@@ -9,15 +9,15 @@ block is called shadowed, never effective.
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from remediation.model import BlockKey, Direction, Target
-from remediation.nsg import ANY_PORT, REMOTE_NEVER, Nsg, Ports, Rule, family_of, network
+from remediation.nsg import ANY_PORT, REMOTE_NEVER, Nsg, Ports, Rule, family_of
 from remediation.owned import Ownership
+from remediation.prefixes import reach
 
 PROTOCOLS = ("tcp", "udp", "icmp", "esp", "ah")
 PORTLESS = frozenset({"icmp", "esp", "ah"})
@@ -178,15 +178,8 @@ def _matches_local(rule: Rule, place: str | None, *, unknown: bool) -> bool:
     return _matches(rule.local, place, internet=False, unknown=unknown)
 
 
-def _matches(prefixes: Iterable[str], address: str, *, internet: bool, unknown: bool) -> bool:
-    one = ipaddress.ip_address(address)
-    for text in prefixes:
-        if text == "*" or (text == "internet" and internet):
-            return True
-        net = network(text)
-        if net is None:
-            if text not in REMOTE_NEVER and unknown:
-                return True
-        elif net.version == one.version and one in net:
-            return True
-    return False
+def _matches(prefixes: Sequence[str], address: str, *, internet: bool, unknown: bool) -> bool:
+    found = reach(tuple(prefixes))
+    if "*" in found.tags or (internet and "internet" in found.tags) or address in found.held:
+        return True
+    return unknown and bool(found.tags - REMOTE_NEVER)

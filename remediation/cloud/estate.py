@@ -17,10 +17,10 @@ from remediation.clock import Deadline
 from remediation.cloud.graph import Graph
 from remediation.cloud.network import Network
 from remediation.errors import RemediationError
-from remediation.guardrails import Estate, PrefixSet
+from remediation.guardrails import Estate
 from remediation.model import from_utc, utc
-from remediation.nsg import Network as Prefix
-from remediation.nsg import network
+from remediation.prefixes import Network as Prefix
+from remediation.prefixes import PrefixSet, network
 
 _log = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from remediation.guardrails import questions, refusal
 from remediation.ledger import Block, Lease, claim_of
 from remediation.log import say
 from remediation.model import BlockKey, BlockState, Direction, utc
-from remediation.nsg import MAX_RULES, Rule, collapse, contains, digest, family_of, network
+from remediation.nsg import MAX_RULES, Rule, collapse, contains, digest, family_of
 from remediation.owned import is_parked, room_for
+from remediation.prefixes import network
 
 _log = logging.getLogger(__name__)
 

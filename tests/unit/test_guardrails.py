@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from remediation.guardrails import (
     Estate,
     Hold,
-    PrefixSet,
     Protected,
     Surroundings,
     partner_rule,
@@ -22,6 +21,7 @@ from remediation.guardrails import (
 from remediation.model import Direction
 from remediation.nsg import Nsg, Rule
 from remediation.policy import load_policy
+from remediation.prefixes import PrefixSet
 
 RAILS = load_policy().guardrails
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -20,13 +20,13 @@ from remediation.nsg import (
     digest,
     family_of,
     may_match_remote,
-    network,
     nsg_from_arm,
     rule_from_arm,
     rule_to_arm,
     same_effect,
 )
 from remediation.owned import Ownership, Wanted, Window, difference, is_parked, room_for, wanted_rules
+from remediation.prefixes import network
 
 ID = "/subscriptions/s/resourcegroups/g/providers/microsoft.network/networksecuritygroups/n"
 OURS = Ownership("prod")

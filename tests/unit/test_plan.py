@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from remediation.alerts import normalise
-from remediation.guardrails import Estate, Hold, PrefixSet, Surroundings
+from remediation.guardrails import Estate, Hold, Surroundings
 from remediation.model import (
     Alert,
     BlockState,
@@ -26,6 +26,7 @@ from remediation.nsg import Nsg, Rule
 from remediation.owned import Ownership
 from remediation.plan import MOST_ADDRESSES, Scene, decide
 from remediation.policy import DEFAULT_POLICY, Policy, load_policy, parse_policy
+from remediation.prefixes import PrefixSet
 from tests.unit.raw import ATTACKER, VM, rest
 
 NOW = datetime(2026, 1, 1, 3, tzinfo=UTC)

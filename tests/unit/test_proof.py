@@ -8,12 +8,14 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remediation.model import BlockKey, Direction, Target
-from remediation.nsg import ANY_PORT, Nsg, Rule, network
+from remediation.nsg import ANY_PORT, Nsg, Rule
 from remediation.owned import Ownership, Wanted
+from remediation.prefixes import network, reach
 from remediation.proof import Outcome, first_leak, prove
 
 OURS = Ownership("prod")
@@ -198,3 +200,22 @@ def test_what_stands_before_the_machine_and_hides_clients_leaves_inbound_unprove
     assert found.outcome is Outcome.UNPROVEN
     assert "application gateway ag hides" in found.detail
     assert proof(mine(OUT), direction=OUT, target=behind).effective, "outbound it hides nothing"
+
+
+def test_thousands_of_addresses_are_each_looked_for_not_each_compared(monkeypatch: pytest.MonkeyPatch):
+    """Counted, not timed: proving n addresses of one rule reads its n prefixes once."""
+    read: list[str] = []
+
+    def counted(text: str) -> object:
+        read.append(text)
+        return network(text)
+
+    monkeypatch.setattr("remediation.prefixes.network", counted)
+    reach.cache_clear()
+    addresses = [f"198.{n // 250}.100.{n % 250}" for n in range(2000)]
+    rule = Wanted("defender-block-prod-outbound", Direction.OUTBOUND, 4, tuple(addresses), 150).as_rule(
+        OURS.description(""))
+    nsg = Nsg(ID, (rule,), frozenset({SUBNET}))
+    target = Target("/m", "/n", SUBNET, ("10.0.0.4",))
+    assert all(prove(nsg, BlockKey(ID, Direction.OUTBOUND, a), [target], OURS).effective for a in addresses)
+    assert len(read) < 3 * len(addresses)
