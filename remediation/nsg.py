@@ -10,6 +10,7 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from remediation.model import Direction
@@ -140,6 +141,12 @@ def collapse(addresses: Iterable[str]) -> tuple[str, ...]:
 
     All must be of one family. A single address stands without its prefix length.
     """
+    return _collapsed(tuple(addresses))
+
+
+@lru_cache(maxsize=256)
+def _collapsed(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Asked again for the same addresses in every pass of a round."""
     networks = [ipaddress.ip_network(a) for a in addresses]
     merged = ipaddress.collapse_addresses(networks)  # type: ignore[type-var]  # one family by contract
     return tuple(

@@ -152,13 +152,14 @@ class Sweep:
             self._ledger.work.recheck(nsg_id, self._clock.now() + again)
 
     def _follow_nsg(self, nsg_id: str, deadline: Deadline, result: Swept) -> None:
-        blocks = self._ledger.blocks.live(nsg_id)
-        drift = timedelta(seconds=self._settings.drift_seconds)
-        checked = self._ledger.leases.checked(nsg_id)
         now = self._clock.now()
-        if not needs_commit(blocks, checked, now, drift):
-            self._commit.schedule(nsg_id, blocks)
-            return
+        if not self._commit.busy(nsg_id):  # else it is called out to, and nothing need be read
+            blocks = self._ledger.blocks.live(nsg_id)
+            drift = timedelta(seconds=self._settings.drift_seconds)
+            checked = self._ledger.leases.checked(nsg_id)
+            if not needs_commit(blocks, checked, now, drift):
+                self._commit.schedule(nsg_id, blocks)
+                return
         done = self._responder.commit_nsg(nsg_id, deadline)
         if not done.held:
             # Another is at it, or died at it: this hint goes only when a later one stands.

@@ -51,6 +51,10 @@ class _Here:
             self._called[nsg_id] = at_it
             return not at_it
 
+    def at(self, nsg_id: str) -> bool:
+        """Is someone at it?"""
+        return nsg_id in self._called
+
     def waits(self, nsg_id: str) -> bool:
         """Has someone called? Asking answers nobody."""
         return self._called.get(nsg_id, False)
@@ -127,6 +131,10 @@ class Commit:
     @property
     def _recheck(self) -> timedelta:
         return timedelta(seconds=self._parts.settings.recheck_seconds)
+
+    def busy(self, nsg_id: str) -> bool:
+        """Is a thread of this process at it now?"""
+        return self._here.at(nsg_id)
 
     def look_at(self, nsg_id: str, at: datetime) -> None:
         """Leave a hint to commit this NSG then."""

@@ -216,46 +216,49 @@ def _fitting(targets: list[list[Any]]) -> str:
 
 
 def _values(block: Block) -> dict[str, Any]:
-    values: dict[str, Any] = {
+    """What is filtered by as properties of their own, the rest as one text: of a storm's thousands of
+    rows every property costs, in the client and on the wire (`docs/decisions/0006`)."""
+    facts: dict[str, Any] = {
+        "lifetime": block.lifetime.total_seconds(),
+        "decisive": block.decisive,
+        "alerts": block.alerts,
+        "asks": block.asks,
+        "reports": block.reports,
+        "priority": block.priority,
+        "attempts": block.attempts,
+    }
+    facts.update({t: text for t in _TEXTS if (text := getattr(block, t))})
+    facts.update({t: utc(at) for t in _TIMES if (at := getattr(block, t)) is not None})
+    return {
         "state": block.state.value,
         "nsg": block.key.nsg_id,
         "address": block.key.address,
         "blockId": block.key.id,
         "live": True,
-        "lifetime": block.lifetime.total_seconds(),
-        "decisive": block.decisive,
+        "ended": utc(block.ended) if block.ended else None,
+        "facts": json.dumps(facts, separators=(",", ":")),
         "targets": _fitting(targets_to_json(block.targets)),
-        "alerts": json.dumps(list(block.alerts)),
-        "asks": json.dumps(list(block.asks)),
-        "reports": block.reports,
-        "priority": block.priority,
-        "attempts": block.attempts,
     }
-    values.update({t: getattr(block, t) for t in _TEXTS})
-    values.update({t: utc(at) for t in _TIMES if (at := getattr(block, t)) is not None})
-    return values
 
 
 def _block(row: Row) -> Block:
-    v = row.values
+    facts = json.loads(row.text("facts"))
     direction = Direction(row.key.split("|", 1)[0])
-    times: dict[str, Any] = {t: from_utc(str(v[t])) if v.get(t) else None for t in _TIMES}
-    texts: dict[str, Any] = {t: row.text(t) for t in _TEXTS}
     nsg_id = row.text("nsg") or decode(row.partition.removesuffix(ENDED))
+    times: dict[str, Any] = {t: from_utc(facts[t]) if facts.get(t) else None for t in _TIMES}
+    texts: dict[str, Any] = {t: str(facts.get(t, "")) for t in _TEXTS}
     return Block(
         key=BlockKey(nsg_id, direction, row.text("address")),
         state=BlockState(row.text("state")),
-        lifetime=timedelta(seconds=float(v.get("lifetime", 0))),
-        decisive=bool(v.get("decisive")),
+        lifetime=timedelta(seconds=float(facts["lifetime"])),
+        decisive=bool(facts["decisive"]),
         targets=targets_from_json(json.loads(row.text("targets") or "[]")),
-        alerts=tuple(json.loads(row.text("alerts") or "[]")),
-        asks=tuple(json.loads(row.text("asks") or "[]")),
-        reports=int(v.get("reports", 0)),
-        priority=int(v.get("priority", 0)),
-        attempts=int(v.get("attempts", 0)),
+        alerts=tuple(facts["alerts"]),
+        asks=tuple(facts["asks"]),
+        reports=int(facts["reports"]),
+        priority=int(facts["priority"]),
+        attempts=int(facts["attempts"]),
         etag=row.etag,
         **times,
         **texts,
     )
-
-
