@@ -10,11 +10,11 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from remediation.model import Direction
-from remediation.prefixes import network, reach
+from remediation.prefixes import PrefixSet, Reach, network, reach
 
 MAX_RULES = 1000
 MAX_ADDRESSES_PER_SIDE = 4000
@@ -27,7 +27,7 @@ type Ports = tuple[tuple[int, int], ...]
 ANY_PORT: Ports = ((0, 65535),)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots: what a rule reaches is kept with it
 class Rule:
     """One security rule. Prefixes and tags are lower-cased; `*` is any."""
 
@@ -54,6 +54,20 @@ class Rule:
     def local(self) -> tuple[str, ...]:
         """The machine's side."""
         return self.destinations if self.direction is Direction.INBOUND else self.sources
+
+    @cached_property
+    def remote_reach(self) -> Reach:
+        """What the remote side names, made for being asked often."""
+        return reach(self.remote)
+
+    @cached_property
+    def local_reach(self) -> Reach:
+        """The same of the machine's side."""
+        return reach(self.local)
+
+    def names(self, address: str) -> bool:
+        """Does the address lie in one of the remote side's prefixes? Tags name nobody here."""
+        return address in self.remote_reach.held
 
     @property
     def remote_groups(self) -> tuple[str, ...]:
@@ -141,10 +155,10 @@ def collapse(addresses: Iterable[str]) -> tuple[str, ...]:
 
     All must be of one family. A single address stands without its prefix length.
     """
-    return _collapsed(tuple(addresses))
+    return _collapsed(tuple(sorted(addresses)))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def _collapsed(addresses: tuple[str, ...]) -> tuple[str, ...]:
     """Asked again for the same addresses in every pass of a round."""
     networks = [ipaddress.ip_network(a) for a in addresses]
@@ -152,11 +166,6 @@ def _collapsed(addresses: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(
         str(n.network_address) if n.prefixlen == n.max_prefixlen else str(n) for n in merged
     )
-
-
-def contains(prefixes: Iterable[str], address: str) -> bool:
-    """True if the address lies in one of the prefixes; tags contain nothing here."""
-    return address in reach(tuple(prefixes)).held
 
 
 def rule_to_arm(rule: Rule) -> dict[str, Any]:
@@ -182,11 +191,11 @@ REMOTE_NEVER = frozenset({"azureloadbalancer"})
 """Tags that no attacker's address can be in (it is 168.63.129.16, which is never blocked)."""
 
 
-def may_match_remote(rule: Rule, prefixes: Iterable[str]) -> bool:
+def may_match_remote(rule: Rule, asked: PrefixSet) -> bool:
     """Could the rule's remote side match one of these public prefixes? Unknown tags could."""
     if rule.remote_groups and not rule.remote:
         return False  # application security groups hold NICs of ours
-    theirs, asked = reach(rule.remote), reach(tuple(prefixes)).held
+    theirs = rule.remote_reach
     return bool(theirs.tags - REMOTE_NEVER) or any(asked.overlaps(n) for n in theirs.networks)
 
 

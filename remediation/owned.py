@@ -25,6 +25,7 @@ from remediation.nsg import (
     may_match_remote,
     same_effect,
 )
+from remediation.prefixes import reach
 
 PARKED = {4: "192.0.2.1", 6: "2001:db8::1"}
 """Documentation addresses: what a rule denies when a lock forbids us to delete it."""
@@ -133,8 +134,9 @@ def _with_priority(nsg: Nsg, slot: Wanted, ours: Sequence[Wanted], window: Windo
     is good."""
     others = [r for r in nsg.rules if r.direction is slot.direction and r.name != slot.name]
     taken = {r.priority for r in others} | {w.priority for w in ours}
+    asked = reach(slot.prefixes).held
     limit = min(
-        (r.priority for r in others if r.allow and may_match_remote(r, slot.prefixes)),
+        (r.priority for r in others if r.allow and may_match_remote(r, asked)),
         default=HIGHEST_PRIORITY + 1,
     )
     current = next((r for r in nsg.rules if r.name == slot.name), None)

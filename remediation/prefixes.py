@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-@lru_cache(maxsize=32_768)
+@lru_cache(maxsize=16_384)
 def network(prefix: str) -> Network | None:
     """An address or CIDR → network; None for tags."""
     try:
@@ -71,9 +71,8 @@ class Reach:
     held: PrefixSet
 
 
-@lru_cache(maxsize=512)
-def reach(texts: tuple[str, ...]) -> Reach:
-    """Made once for the same texts."""
+def reach(texts: Sequence[str]) -> Reach:
+    """Costs what there are texts; asking it then costs next to nothing."""
     networks = [n for n in map(network, texts) if n is not None]
     tags = frozenset(t for t in texts if network(t) is None)
     return Reach(tuple(networks), tags, PrefixSet(networks))

@@ -17,7 +17,7 @@ from enum import StrEnum
 from remediation.model import BlockKey, Direction, Target
 from remediation.nsg import ANY_PORT, REMOTE_NEVER, Nsg, Ports, Rule, family_of
 from remediation.owned import Ownership
-from remediation.prefixes import reach
+from remediation.prefixes import Reach
 
 PROTOCOLS = ("tcp", "udp", "icmp", "esp", "ah")
 PORTLESS = frozenset({"icmp", "esp", "ah"})
@@ -167,7 +167,7 @@ def _matches_remote(rule: Rule, address: str, *, unknown: bool) -> bool:
     """`unknown` is the answer where a tag cannot be resolved."""
     if rule.remote_groups and not rule.remote:
         return False  # groups hold our NICs, not a public address
-    return _matches(rule.remote, address, internet=True, unknown=unknown)
+    return _matches(rule.remote_reach, address, internet=True, unknown=unknown)
 
 
 def _matches_local(rule: Rule, place: str | None, *, unknown: bool) -> bool:
@@ -175,11 +175,10 @@ def _matches_local(rule: Rule, place: str | None, *, unknown: bool) -> bool:
         return unknown or "*" in rule.local
     if rule.local_groups and not rule.local:
         return unknown
-    return _matches(rule.local, place, internet=False, unknown=unknown)
+    return _matches(rule.local_reach, place, internet=False, unknown=unknown)
 
 
-def _matches(prefixes: Sequence[str], address: str, *, internet: bool, unknown: bool) -> bool:
-    found = reach(tuple(prefixes))
+def _matches(found: Reach, address: str, *, internet: bool, unknown: bool) -> bool:
     if "*" in found.tags or (internet and "internet" in found.tags) or address in found.held:
         return True
     return unknown and bool(found.tags - REMOTE_NEVER)

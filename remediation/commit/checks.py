@@ -16,7 +16,7 @@ from remediation.guardrails import questions, refusal
 from remediation.ledger import Block, Lease, claim_of
 from remediation.log import say
 from remediation.model import BlockKey, BlockState, Direction, utc
-from remediation.nsg import MAX_RULES, Rule, collapse, contains, digest, family_of
+from remediation.nsg import MAX_RULES, Rule, collapse, digest, family_of
 from remediation.owned import is_parked, room_for
 from remediation.prefixes import network
 
@@ -150,7 +150,7 @@ def drift(parts: Parts, lease: Lease, work: Round, deadline: Deadline) -> None:
 
 def _denied(rule: Rule | None, address: str) -> bool:
     """A rule that was moved or widened, but still denies the address, takes nothing back."""
-    return rule is not None and not rule.allow and contains(rule.remote, address)
+    return rule is not None and not rule.allow and rule.names(address)
 
 
 def _last_change(parts: Parts, work: Round, rule: str, deadline: Deadline) -> Change | None:

@@ -19,7 +19,7 @@ from remediation.errors import PermanentError
 from remediation.ledger import Block, Lease
 from remediation.log import say
 from remediation.model import BlockState, ResourceId, Target, from_utc, utc
-from remediation.nsg import Nsg, contains
+from remediation.nsg import Nsg
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def _candidates(
 
 def _names(parts: Parts, block: Block, nsg: Nsg) -> bool:
     rule = parts.rule_of(block, nsg)
-    return rule is not None and contains(rule.remote, block.key.address)
+    return rule is not None and rule.names(block.key.address)
 
 
 def _follow(parts: Parts, lease: Lease, blocks: Sequence[Block], nsg: Nsg) -> None:

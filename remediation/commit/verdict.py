@@ -14,7 +14,7 @@ from remediation.effective import objection
 from remediation.errors import Conflict, RemediationError
 from remediation.ledger import Block, Lease
 from remediation.model import BlockState, Target, utc
-from remediation.nsg import Nsg, contains
+from remediation.nsg import Nsg
 from remediation.owned import is_parked
 from remediation.proof import Outcome, Proof, prove
 
@@ -139,7 +139,7 @@ def _judge_lifted(
 ) -> bool:
     """Gone from every rule of ours: lifted. False if it still stands in one."""
     rule = parts.rule_of(block, work.nsg)
-    if rule is not None and not is_parked(rule) and contains(rule.remote, block.key.address):
+    if rule is not None and not is_parked(rule) and rule.names(block.key.address):
         return False
     state = BlockState.REVOKED if block.revoked_by else BlockState.LIFTED
     work.set(replace(block, state=state, ended=now, retry_at=None))

@@ -22,7 +22,7 @@ from remediation.errors import (
 from remediation.ledger import Block, Lease
 from remediation.log import say
 from remediation.model import BlockState, Direction
-from remediation.nsg import Family, contains, digest
+from remediation.nsg import Family, digest
 from remediation.owned import PARKED, Wanted, Write, difference, wanted_rules
 
 _log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Writer:
 
     def _denied(self, block: Block, work: Round) -> bool:
         rule = self._parts.rule_of(block, work.nsg)
-        return rule is not None and contains(rule.remote, block.key.address)
+        return rule is not None and rule.names(block.key.address)
 
     def _behind(self, write: Write, work: Round) -> list[Block]:
         """The blocks whose address the rule carries or loses."""

@@ -16,7 +16,6 @@ from remediation.nsg import (
     Nsg,
     Rule,
     collapse,
-    contains,
     digest,
     family_of,
     may_match_remote,
@@ -26,7 +25,7 @@ from remediation.nsg import (
     same_effect,
 )
 from remediation.owned import Ownership, Wanted, Window, difference, is_parked, room_for, wanted_rules
-from remediation.prefixes import network
+from remediation.prefixes import network, reach
 
 ID = "/subscriptions/s/resourcegroups/g/providers/microsoft.network/networksecuritygroups/n"
 OURS = Ownership("prod")
@@ -267,11 +266,11 @@ def test_an_nsg_is_read_with_singular_and_plural_fields():
     (("2001:db8::/32",), False),
 ])
 def test_a_tag_that_cannot_be_resolved_may_match(sources: tuple[str, ...], may: bool):
-    assert may_match_remote(rule(sources=sources), ["198.51.100.7"]) is may
+    assert may_match_remote(rule(sources=sources), reach(["198.51.100.7"]).held) is may
 
 
 def test_application_security_groups_hold_no_attacker():
-    assert not may_match_remote(rule(sources=(), source_groups=("/asg",)), ["198.51.100.7"])
+    assert not may_match_remote(rule(sources=(), source_groups=("/asg",)), reach(["198.51.100.7"]).held)
 
 
 def test_equal_effect_is_not_equal_spelling():
@@ -296,5 +295,5 @@ def test_room_counts_each_side_over_all_rules_but_ours():
 def test_networks_and_tags_are_told_apart():
     assert network("Internet") is None
     assert str(network("10.0.0.1")) == "10.0.0.1/32"
-    assert contains(("internet", "198.51.100.0/24"), "198.51.100.7")
-    assert not contains(("*",), "198.51.100.7")
+    assert rule(sources=("internet", "198.51.100.0/24")).names("198.51.100.7")
+    assert not rule(sources=("*",)).names("198.51.100.7")

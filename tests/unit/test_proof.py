@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from remediation.model import BlockKey, Direction, Target
 from remediation.nsg import ANY_PORT, Nsg, Rule
 from remediation.owned import Ownership, Wanted
-from remediation.prefixes import network, reach
+from remediation.prefixes import network
 from remediation.proof import Outcome, first_leak, prove
 
 OURS = Ownership("prod")
@@ -211,7 +211,6 @@ def test_thousands_of_addresses_are_each_looked_for_not_each_compared(monkeypatc
         return network(text)
 
     monkeypatch.setattr("remediation.prefixes.network", counted)
-    reach.cache_clear()
     addresses = [f"198.{n // 250}.100.{n % 250}" for n in range(2000)]
     rule = Wanted("defender-block-prod-outbound", Direction.OUTBOUND, 4, tuple(addresses), 150).as_rule(
         OURS.description(""))
