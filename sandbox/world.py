@@ -18,6 +18,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -117,6 +118,9 @@ class World:
         self._arm_client: httpx.Client | None = None
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread() and (
+                signal.getsignal(signal.SIGTERM) is signal.SIG_DFL):
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the children would live on
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._start_storage()
