@@ -20,7 +20,9 @@ from remediation.cloud.defender import Defender
 from remediation.cloud.estate import EstateReader
 from remediation.cloud.graph import Graph
 from remediation.cloud.machines import Machines
+from remediation.cloud.members import Members
 from remediation.cloud.network import Network
+from remediation.cloud.trace import Tracer
 from remediation.commit import Commit, Parts
 from remediation.commit_queue import CommitQueue, nsg_of
 from remediation.ledger import Ledger, Tables
@@ -87,6 +89,8 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     network = Network(clients, settings.arm_endpoint, settings.poll_seconds)
     defender = Defender(clients, graph, clock)
     machines = Machines(clients, graph, network, clock, settings.machine_cache_seconds)
+    tracer = Tracer(clients, machines, Members(graph, network, machines), clock,
+                    settings.machine_cache_seconds)
     tables = Tables(clients, settings.table_prefix)
     ledger = Ledger(tables, settings.lease_seconds)
     ownership = Ownership(settings.deployment)
@@ -101,7 +105,7 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
         ownership=ownership, settings=settings, clock=clock,
     ))
     survey = Survey(
-        ledger=ledger, defender=defender, machines=machines, network=network,
+        ledger=ledger, defender=defender, tracer=tracer, network=network,
         surroundings=surroundings, policy=policy, ownership=ownership, settings=settings,
         clock=clock,
     )

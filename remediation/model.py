@@ -165,12 +165,15 @@ class Nic:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine behind an alert. `power` is Azure's code, such as `PowerState/running`, or ''."""
+    """A machine behind an alert. `power` is Azure's code, such as `PowerState/running`, or ''.
+    `named` is the resource of the alert that led to it, `path` the way from there, for people."""
 
     id: str
     nics: tuple[Nic, ...] = ()
     power: str = ""
     location: str = ""
+    named: str = ""
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +230,7 @@ class Plan:
     alert_id: str
     mode: Mode
     verdict: Verdict
+    machines: tuple[Machine, ...] = ()
     blocks: tuple[PlannedBlock, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     notices: tuple[str, ...] = ()

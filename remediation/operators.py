@@ -122,7 +122,7 @@ class Operator:
                 planned=utc(now), **self._ledger.alerts.plan_facts(decision.plan),
             )
         keys = self._responder.claim(decision, explicit=True, by=caller.name if override else "")
-        commits = [self._responder.commit_nsg(n, deadline) for n in dict.fromkeys(k.nsg_id for k in keys)]
+        commits = self._responder.commit_all((k.nsg_id for k in keys), deadline)
         return {
             "claimed": [k.id for k in keys],
             "writes": sum(c.writes for c in commits),
@@ -170,8 +170,7 @@ class Operator:
         for block in blocks:
             if self._revoke_one(block, caller, reason):
                 revoked.append(block.key.id)
-        nsgs = dict.fromkeys(b.key.nsg_id for b in blocks)
-        commits = [self._responder.commit_nsg(n, deadline) for n in nsgs]
+        commits = self._responder.commit_all((b.key.nsg_id for b in blocks), deadline)
         return {
             "revoked": revoked, "heldUntil": utc(now + hold),
             "left": any(c.left for c in commits),

@@ -123,6 +123,7 @@ def decide(
         alert_id=alert.alert_id,
         mode=mode,
         verdict=verdict,
+        machines=scene.machines,
         blocks=tuple(blocks),
         skipped=(*skipped, *gaps),
         notices=tuple(notices),

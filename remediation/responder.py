@@ -2,7 +2,7 @@
 
     receive   unwrap → normal form → hint → alert row                (then the event may be forgotten)
     carry_on  `survey.look`: confirmed with Defender → machines → guards → plan
-              → questions asked → claims → the plan recorded, done → commit each NSG
+              → questions asked → claims → the plan recorded, done → commit the NSGs
 
 `carry_on` may stop anywhere and is begun again by the sweep: each step looks at what is recorded.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,6 +44,7 @@ _log = logging.getLogger(__name__)
 MOST_IN_EVENT = 100
 MOST_DOUBLINGS = 5
 DONE_AT_MOST = 20_000
+COMMITS_AT_ONCE = 16
 CLAIMS_TOGETHER = 50
 """In a storm the claims of so many alerts on one NSG are recorded together."""
 
@@ -91,6 +93,7 @@ class Responder:
         self._settings = settings
         self._clock = clock
         self._done = _Done()
+        self._at_once = ThreadPoolExecutor(COMMITS_AT_ONCE, "commit")
         self._claims: GatherBy[str, Sequence[Claim], list[Block]] = GatherBy(
             self._claim_together, CLAIMS_TOGETHER
         )
@@ -205,8 +208,7 @@ class Responder:
             record, verified=utc(decision.verified), planned=utc(planned),
             claimed=utc(self._clock.now()) if keys else None, **self._ledger.alerts.plan_facts(plan),
         )
-        for nsg_id in dict.fromkeys(k.nsg_id for k in keys):
-            self.commit_nsg(nsg_id, deadline)
+        self.commit_all((k.nsg_id for k in keys), deadline)
         return Seen(alert.alert_id, plan.mode.value, f"{len(keys)} blocks claimed")
 
     def _done_under_its_own_id(self, held: Alert, delivered: Alert) -> bool:
@@ -277,6 +279,13 @@ class Responder:
             self._queue.send(result.moved_to)
         return result
 
+    def commit_all(self, nsg_ids: Iterable[str], deadline: Deadline) -> list[Committed]:
+        """Commit several NSGs, many at a time: one waits for Azure, not for the others."""
+        once = list(dict.fromkeys(nsg_ids))
+        if len(once) < 2:
+            return [self.commit_nsg(one, deadline) for one in once]
+        return list(self._at_once.map(lambda one: self.commit_nsg(one, deadline), once))
+
     def carry_out(self, approval_id: str, deadline: Deadline) -> list[BlockKey]:
         """Make an answered question's blocks pending (approved) or end them (rejected, expired)."""
         approval = self._ledger.control.approval(approval_id)
@@ -290,8 +299,7 @@ class Responder:
             touched = [c.key for c in approval.claims if self._end_unanswered(approval, c.key)]
         self._ledger.control.carried_out(approval)
         if approval.state == "approved":
-            for nsg_id in dict.fromkeys(k.nsg_id for k in touched):
-                self.commit_nsg(nsg_id, deadline)
+            self.commit_all((k.nsg_id for k in touched), deadline)
         return touched
 
     def _claim_approved(self, approval: Approval) -> list[BlockKey]:

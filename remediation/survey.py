@@ -13,8 +13,8 @@ from datetime import datetime
 from remediation.clock import Clock, Deadline
 from remediation.cloud.cache import Kept
 from remediation.cloud.defender import Defender, Held
-from remediation.cloud.machines import Machines, Traced
 from remediation.cloud.network import Network
+from remediation.cloud.trace import Traced, Tracer
 from remediation.errors import NotFound, PermanentError
 from remediation.gather import GatherBy
 from remediation.ledger import Ledger
@@ -63,13 +63,13 @@ class Survey:
     """Looks and decides. One instance serves all threads."""
 
     def __init__(
-        self, *, ledger: Ledger, defender: Defender, machines: Machines, network: Network,
+        self, *, ledger: Ledger, defender: Defender, tracer: Tracer, network: Network,
         surroundings: SurroundingsReader, policy: Policy, ownership: Ownership,
         settings: Settings, clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._defender = defender
-        self._machines = machines
+        self._tracer = tracer
         self._network = network
         self._surroundings = surroundings
         self._policy = policy
@@ -122,12 +122,12 @@ class Survey:
         self, resource_ids: tuple[str, ...], deadline: Deadline, *, fresh: bool
     ) -> _Sight:
         """Machines, their guards as they are, and what is blocked on them already."""
-        traced = self._machines.trace(resource_ids, deadline)
+        traced = self._tracer.trace(resource_ids, deadline)
         guards, gone = self._guards_of(traced, deadline, fresh=fresh)
         if gone:  # what we remember of these machines is out of date: a guard moved or was replaced
             for machine in traced.machines:
-                self._machines.forget(machine)
-            traced = self._machines.trace(resource_ids, deadline)
+                self._tracer.forget(machine)
+            traced = self._tracer.trace(resource_ids, deadline)
             guards, _ = self._guards_of(traced, deadline, fresh=fresh)
         return traced, guards
 

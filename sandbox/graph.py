@@ -27,6 +27,8 @@ REFUSED = (
     (r"\bkind\s*=\s*(leftanti|leftsemi|rightanti|rightsemi|rightouter|anti)\b", "join kind"),
     (r"\bjoin\s+(?!kind)\(?\s*materialize", "materialize"),
 )
+OF_COMPUTE = "microsoft.compute/virtualmachinescalesets/virtualmachines"
+"""Scale set instances and what is below them: in a table of their own."""
 MAX_JOINS, MAX_MV_EXPAND, MAX_MV_LIMIT, MAX_UNIONS = 3, 3, 400, 3
 PAGE_DEFAULT, PAGE_MOST = 100, 1000
 
@@ -141,7 +143,9 @@ class Graph:
                 columns = ", ".join(f"{c} {'json' if c in ('tags', 'properties') else 'varchar'}"
                                     for c in COLUMNS)
                 self._con.execute(f"create table all_{table} ({columns})")
-        self._fill("resources", self._rows)
+        compute = [r for r in self._rows if r["type"].startswith(OF_COMPUTE)]
+        self._fill("resources", [r for r in self._rows if not r["type"].startswith(OF_COMPUTE)])
+        self._fill("computeresources", compute)
         if self._filled is not self._alerts:  # a storm writes rules, and its alerts stay as they are
             self._fill("securityresources", self._alerts)
             self._filled = self._alerts

@@ -6,9 +6,20 @@
         "vnets": [{"name": "vnet", "prefix": "10.1.0.0/16",
                    "subnets": [{"name": "app", "prefix": "10.1.0.0/24", "nsg": "nsg-app"}]}],
         "publicIps": [{"name": "pip-1", "address": "203.0.113.10"}],
+        "loadBalancers": [{"name": "lb", "publicIp": "pip-1", "pools": [
+             {"name": "web", "addresses": [{"address": "10.1.0.9", "vnet": "vnet"}], "of": ["lb-inner"]}],
+             "rules": [{"frontendPort": 443, "backendPort": 8443, "pool": "web"}],
+             "natRules": [{"name": "ssh", "frontendPort": 50001, "backendPort": 22, "nic": "vm-1-nic"}],
+             "outbound": ["web"]}],
+        "gateways": [{"name": "agw", "subnet": "vnet/agw", "publicIp": "pip-1", "pools": [
+             {"name": "app", "addresses": ["10.1.0.7"], "fqdns": ["app.contoso.example"]}]}],
+        "natGateways": [{"name": "nat", "publicIp": "pip-1"}],
+        "scaleSets": [{"name": "ss", "mode": "Uniform", "instances": 3, "subnet": "vnet/app",
+                       "nsg": "nsg-app", "pools": ["lb/web"]}],
         "vms":   [{"name": "vm-1", "power": "running",
                    "nics": [{"name": "vm-1-nic", "subnet": "vnet/app", "address": "10.1.0.4",
-                             "nsg": "nsg-nic", "publicIp": "pip-1"}]}]}],
+                             "nsg": "nsg-nic", "publicIp": "pip-1", "pools": ["lb/web"],
+                             "gatewayPools": ["agw/app"]}]}]}],
      "resources": [{…as ARM shows them…}],
      "alerts": [{…properties of a Defender alert…}],
      "locks":  [{"scope": "/subscriptions/…", "level": "CanNotDelete", "name": "keep"}],
@@ -19,9 +30,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from sandbox.arm import before, publicip, vnet
 from sandbox.arm import nic as nics
 from sandbox.arm import nsg as nsgs
-from sandbox.arm import publicip, vnet
 from sandbox.arm.adopt import adopt
 from sandbox.arm.call import ref
 from sandbox.arm.compute import KIND as VM
@@ -67,6 +78,15 @@ class _Group:
             self.vnet(one)
         for one in group.get("vms") or []:
             self.vm(one)
+        for one in group.get("scaleSets") or []:
+            self.scale_set(one)
+        for one in group.get("loadBalancers") or []:
+            self.load_balancer(one)
+        for one in group.get("gateways") or []:
+            self.gateway(one)
+        for one in group.get("natGateways") or []:
+            self._put(self._id("Microsoft.Network/natGateways", one["name"]), before.NAT_GATEWAY, {
+                "publicIpAddresses": [ref(self._id("Microsoft.Network/publicIPAddresses", one["publicIp"]))]})
 
     def _put(self, resource_id: str, kind: str, properties: dict[str, Any], **body: Any) -> Resource:
         resource = Resource(resource_id, kind,
@@ -99,6 +119,8 @@ class _Group:
                         {"addressSpace": {"addressPrefixes": [one["prefix"]]}})
         for subnet in one.get("subnets") or []:
             p: dict[str, Any] = {"addressPrefix": subnet["prefix"]}
+            if subnet.get("natGateway"):
+                p["natGateway"] = ref(self._id("Microsoft.Network/natGateways", subnet["natGateway"]))
             if subnet.get("nsg"):
                 p["networkSecurityGroup"] = ref(
                     self._id("Microsoft.Network/networkSecurityGroups", subnet["nsg"]))
@@ -113,15 +135,110 @@ class _Group:
             "storageProfile": {"osDisk": {"osType": one.get("os", "Linux")}},
             "osProfile": {"computerName": one["name"]},
             "networkProfile": {"networkInterfaces": [ref(i) for i in ids]},
+            **({"virtualMachineScaleSet": ref(one["set"])} if one.get("set") else {}),
         })
         vm.facts["power"] = one.get("power", "running")
 
-    def nic(self, one: dict[str, Any]) -> str:
-        net, _, subnet = str(one["subnet"]).partition("/")
-        subnet_id = f"{self._id('Microsoft.Network/virtualNetworks', net)}/subnets/{subnet}"
+    def _subnet(self, text: str) -> str:
+        net, _, subnet = text.partition("/")
+        return f"{self._id('Microsoft.Network/virtualNetworks', net)}/subnets/{subnet}"
+
+    def _pools(self, one: dict[str, Any]) -> dict[str, Any]:
+        """What a NIC says of the pools it is in."""
+        found: dict[str, Any] = {}
+        for given, kind, field in (("pools", "loadBalancers", "loadBalancerBackendAddressPools"),
+                                   ("gatewayPools", "applicationGateways",
+                                    "applicationGatewayBackendAddressPools")):
+            for text in one.get(given) or []:
+                owner, _, pool = text.partition("/")
+                owner_id = self._id(f"Microsoft.Network/{kind}", owner)
+                found.setdefault(field, []).append(ref(f"{owner_id}/backendAddressPools/{pool}"))
+        return found
+
+    def _public(self, one: dict[str, Any]) -> dict[str, Any]:
+        """A frontend's public address, if it has one."""
+        pip = one.get("publicIp")
+        return {"publicIPAddress": ref(self._id("Microsoft.Network/publicIPAddresses", pip))} if pip else {}
+
+    def load_balancer(self, one: dict[str, Any]) -> None:
+        lb = self._id("Microsoft.Network/loadBalancers", one["name"])
+        frontend = self._public(one)
+        if one.get("subnet"):
+            frontend["subnet"] = ref(self._subnet(one["subnet"]))
+        front = f"{lb}/frontendIPConfigurations/front"
+
+        def pool(name: str) -> dict[str, str]:
+            return ref(f"{lb}/backendAddressPools/{name}")
+
+        self._put(lb, before.LOAD_BALANCER, {
+            "frontendIPConfigurations": [{"name": "front", "id": front, "properties": frontend}],
+            "backendAddressPools": [self._pool(lb, p) for p in one.get("pools") or []],
+            "loadBalancingRules": [
+                {"name": f"rule{n}", "properties": {
+                    "frontendIPConfiguration": ref(front), "frontendPort": r["frontendPort"],
+                    "backendPort": r["backendPort"], "protocol": "Tcp", "backendAddressPool": pool(r["pool"]),
+                    "disableOutboundSnat": r.get("disableOutboundSnat", False)}}
+                for n, r in enumerate(one.get("rules") or [])],
+            "inboundNatRules": [
+                {"name": r["name"], "properties": {
+                    "frontendIPConfiguration": ref(front), "frontendPort": r["frontendPort"],
+                    "backendPort": r["backendPort"], "protocol": "Tcp",
+                    "backendIPConfiguration": ref(self._id(
+                        "Microsoft.Network/networkInterfaces", r["nic"]) + "/ipConfigurations/ipconfig1")}}
+                for r in one.get("natRules") or []],
+            "outboundRules": [{"name": f"out-{name}", "properties": {"backendAddressPool": pool(name)}}
+                              for name in one.get("outbound") or []],
+        }, sku={"name": "Standard", "tier": one.get("tier", "Regional")})
+
+    def _pool(self, lb: str, given: dict[str, Any]) -> dict[str, Any]:
+        listed = [
+            {"name": f"a{n}", "properties": {
+                "ipAddress": a["address"],
+                "virtualNetwork": ref(self._id("Microsoft.Network/virtualNetworks", a["vnet"]))}}
+            for n, a in enumerate(given.get("addresses") or [])]
+        listed += [
+            {"name": f"r{n}", "properties": {"loadBalancerFrontendIPConfiguration": ref(
+                f"{self._id('Microsoft.Network/loadBalancers', name)}/frontendIPConfigurations/front")}}
+            for n, name in enumerate(given.get("of") or [])]
+        return {"name": given["name"], "id": f"{lb}/backendAddressPools/{given['name']}",
+                "properties": {"loadBalancerBackendAddresses": listed} if listed else {}}
+
+    def gateway(self, one: dict[str, Any]) -> None:
+        gateway = self._id("Microsoft.Network/applicationGateways", one["name"])
+        properties: dict[str, Any] = {
+            "sku": {"name": "WAF_v2", "tier": "WAF_v2"},
+            "gatewayIPConfigurations": [{"name": "gw", "properties": {"subnet": ref(
+                self._subnet(one["subnet"]))}}],
+            "frontendIPConfigurations": [{"name": "front", "properties": self._public(one)}],
+            "backendAddressPools": [
+                {"name": p["name"], "id": f"{gateway}/backendAddressPools/{p['name']}", "properties": {
+                    "backendAddresses": [*({"ipAddress": a} for a in p.get("addresses") or []),
+                                         *({"fqdn": f} for f in p.get("fqdns") or [])]}}
+                for p in one.get("pools") or []],
+        }
+        self._put(gateway, before.GATEWAY, properties)
+
+    def scale_set(self, one: dict[str, Any]) -> None:
+        """Uniform: instances and their NICs are no resources of their own. Flexible: ordinary machines."""
+        scale_set = self._id("Microsoft.Compute/virtualMachineScaleSets", one["name"])
+        mode = one.get("mode", "Uniform")
+        self._put(scale_set, "microsoft.compute/virtualmachinescalesets", {"orchestrationMode": mode})
+        for n in range(int(one.get("instances", 1))):
+            nic: dict[str, Any] = {k: one[k] for k in ("subnet", "nsg", "pools", "gatewayPools") if k in one}
+            if mode == "Flexible":
+                self.vm({"name": f"{one['name']}_{n}", "power": one.get("power", "running"),
+                         "set": scale_set, "nics": [{**nic, "name": f"{one['name']}-nic-{n}"}]})
+                continue
+            instance = f"{scale_set}/virtualMachines/{n}"
+            made = self._put(instance, before.INSTANCE, {"instanceId": str(n)})
+            made.facts["power"] = one.get("power", "running")
+            self.nic({**nic, "name": f"{instance}/networkInterfaces/nic"}, before.INSTANCE_NIC)
+
+    def nic(self, one: dict[str, Any], kind: str = nics.KIND) -> str:
+        subnet_id = self._subnet(str(one["subnet"]))
         address = one.get("address") or nics.free_address(self.state, subnet_id)
         p: dict[str, Any] = {"subnet": ref(subnet_id), "privateIPAddress": address,
-                             "privateIPAllocationMethod": "Dynamic"}
+                             "privateIPAllocationMethod": "Dynamic", **self._pools(one)}
         if one.get("publicIp"):
             p["publicIPAddress"] = ref(self._id("Microsoft.Network/publicIPAddresses", one["publicIp"]))
         properties: dict[str, Any] = {"ipConfigurations": [{"name": "ipconfig1", "properties": p}]}
@@ -129,5 +246,5 @@ class _Group:
             properties["networkSecurityGroup"] = ref(
                 self._id("Microsoft.Network/networkSecurityGroups", one["nsg"]))
         nic_id = self._id("Microsoft.Network/networkInterfaces", one["name"])
-        self._put(nic_id, nics.KIND, properties)
+        self._put(nic_id, kind, properties)
         return nic_id

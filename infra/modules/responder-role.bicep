@@ -29,6 +29,15 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Network/virtualNetworks/subnets/read'
           'Microsoft.Network/publicIPAddresses/read'
           'Microsoft.Network/publicIPPrefixes/read'
+          // what stands before machines
+          'Microsoft.Network/loadBalancers/read'
+          'Microsoft.Network/applicationGateways/read'
+          'Microsoft.Network/natGateways/read'
+          'Microsoft.Network/azureFirewalls/read'
+          'Microsoft.Network/bastionHosts/read'
+          'Microsoft.Network/virtualNetworkGateways/read'
+          'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read'
+          'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/networkInterfaces/read'
           'Microsoft.Network/locations/serviceTags/read'
           'Microsoft.Network/networkSecurityGroups/read'
           // the owned rules

@@ -1,6 +1,6 @@
-"""The machines behind a resource id: their NICs, addresses and guards.
+"""Single virtual machines: their NICs, addresses and guards.
 
-Today virtual machines. Resource Graph gives the first view, with public addresses; GETs of the
+Resource Graph gives the first view, with public addresses; GETs of the
 machine, its NICs and their subnets are the truth about guards, for the graph lags.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from remediation.clock import Clock, Deadline
@@ -17,7 +16,7 @@ from remediation.cloud.cache import Kept
 from remediation.cloud.clients import Clients
 from remediation.cloud.graph import Graph
 from remediation.cloud.network import Network
-from remediation.errors import NotFound, PermanentError, RemediationError, Unfinished
+from remediation.errors import RemediationError
 from remediation.gather import Gather
 from remediation.log import say
 from remediation.model import Machine, Nic, ResourceId
@@ -29,15 +28,6 @@ FIRST_VIEW_SECONDS = 4.0
 """A throttled graph may not eat the budget: GETs give the rest of the view."""
 VIEWS_TOGETHER = 100
 VIEWS_AT_ONCE = 32
-VIRTUAL_MACHINE = "microsoft.compute/virtualmachines"
-
-
-@dataclass(frozen=True, slots=True)
-class Traced:
-    """The machines found, and the resources for which none could be, with the reason."""
-
-    machines: tuple[Machine, ...] = ()
-    untraced: tuple[tuple[str, str], ...] = ()
 
 
 class Machines:
@@ -56,27 +46,18 @@ class Machines:
         self._subnets: Kept[str, str] = Kept(clock, keep_seconds)
         self._aside = ThreadPoolExecutor(VIEWS_AT_ONCE, "view")
 
-    def trace(self, resource_ids: tuple[str, ...], deadline: Deadline) -> Traced:
-        """Machines behind these resources. Temporary errors are raised: a later try may find all."""
-        machines, untraced = [], []
-        for resource in resource_ids:
-            if deadline.over:
-                raise Unfinished(f"{len(resource_ids)} resources could not be looked at in time")
-            parts = ResourceId.parse(resource)
-            if parts is None or parts.kind != VIRTUAL_MACHINE:
-                what = parts.kind if parts else "this resource"
-                untraced.append((resource, f"not yet traced: {what} is no virtual machine"))
-                continue
-            key = str(parts)
-            try:
-                machine = self._kept.get(key, lambda p=parts: self._virtual_machine(p, deadline))  # type: ignore[misc]  # bound now
-            except NotFound:
-                untraced.append((resource, "not traced: the machine is not there (any more)"))
-            except PermanentError as error:
-                untraced.append((resource, f"not traced: {error}"))
-            else:
-                machines.append(machine)
-        return Traced(tuple(machines), tuple(untraced))
+    def one(self, vm: ResourceId, deadline: Deadline) -> Machine:
+        """One virtual machine. Raises NotFound."""
+        return self._kept.get(str(vm), lambda: self._virtual_machine(vm, deadline))
+
+    def subnet_guard(self, subnet_id: str, deadline: Deadline) -> str:
+        """The NSG of a subnet, '' if it has none."""
+
+        def read() -> str:
+            body = self._network.read_subnet(subnet_id, deadline)
+            return id_of((body.get("properties") or {}).get("networkSecurityGroup"))
+
+        return self._subnets.get(subnet_id, read)
 
     def forget(self, machine: Machine) -> None:
         """What is kept of the machine is known to be wrong: the next look reads it anew."""
@@ -97,7 +78,8 @@ class Machines:
         ids = [str(n["id"]).lower() for n in profile.get("networkInterfaces") or () if n.get("id")]
         nics = tuple(self._nic(one, view, deadline) for one in ids)
         return Machine(
-            id=str(vm), nics=nics, power=_power(properties), location=str(body.get("location", ""))
+            id=str(vm), nics=nics, power=_power(properties), location=str(body.get("location", "")),
+            named=str(vm), path=(vm.name,),
         )
 
     def _first_view(self, vm_id: str, deadline: Deadline) -> Mapping[str, str]:
@@ -125,9 +107,9 @@ class Machines:
             inner = config.get("properties") or {}
             if inner.get("privateIPAddress"):
                 private.append(str(inner["privateIPAddress"]))
-            hidden = hidden or _gateway(inner.get("applicationGatewayBackendAddressPools"))
-            subnet = subnet or _id_of(inner.get("subnet"))
-            public_id = _id_of(inner.get("publicIPAddress"))
+            hidden = hidden or hiding_gateway(inner.get("applicationGatewayBackendAddressPools"))
+            subnet = subnet or id_of(inner.get("subnet"))
+            public_id = id_of(inner.get("publicIPAddress"))
             if public_id:
                 address = view.result().get(public_id) or self._network.read_public_address(
                     public_id, deadline
@@ -138,27 +120,21 @@ class Machines:
             subnet_id=subnet,
             private_addresses=tuple(private),
             public_addresses=tuple(public),
-            nic_nsg=_id_of(properties.get("networkSecurityGroup")),
-            subnet_nsg=self._subnet_guard(subnet, deadline) if subnet else "",
+            nic_nsg=id_of(properties.get("networkSecurityGroup")),
+            subnet_nsg=self.subnet_guard(subnet, deadline) if subnet else "",
             hidden=hidden,
         )
 
-    def _subnet_guard(self, subnet_id: str, deadline: Deadline) -> str:
-        def read() -> str:
-            body = self._network.read_subnet(subnet_id, deadline)
-            return _id_of((body.get("properties") or {}).get("networkSecurityGroup"))
 
-        return self._subnets.get(subnet_id, read)
-
-
-def _id_of(reference: Any) -> str:
+def id_of(reference: Any) -> str:
+    """The id in a reference, lower-cased; '' if there is none."""
     return str(reference.get("id") or "").lower() if isinstance(reference, Mapping) else ""
 
 
-def _gateway(pools: Any) -> str:
+def hiding_gateway(pools: Any) -> str:
     """The application gateway that a NIC is behind, for people; '' if none."""
     for pool in pools or ():
-        parts = _id_of(pool).split("/")
+        parts = id_of(pool).split("/")
         if "applicationgateways" in parts[:-1]:
             return f"application gateway {parts[parts.index('applicationgateways') + 1]}"
     return ""

@@ -21,6 +21,8 @@ from remediation.ledger.store import CHUNK, Op, Row, Tables, encode, pack, unpac
 from remediation.model import Alert, Plan, Verdict, from_utc, utc
 
 QUARANTINE = "~quarantine"
+SHOWN_MACHINES = 1_000
+"""A recorded plan names so many machines, and counts all."""
 INLINE_RAW = 4 * CHUNK
 LONGEST_ACTIONS = 30_000
 """Characters: Table Storage holds 32 Ki of them in a property."""
@@ -206,6 +208,12 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "verdict": plan.verdict.value,
         "reasons": list(plan.reasons),
         "notices": list(plan.notices),
+        "machines": [
+            {"id": m.id, "path": list(m.path), "power": m.power,
+             "guards": list(dict.fromkeys(g for n in m.nics for g in n.guards))}
+            for m in plan.machines[:SHOWN_MACHINES]
+        ],
+        "machineCount": len(plan.machines),
         "blocks": [
             {
                 "id": b.key.id, "nsg": b.key.nsg_id, "direction": b.key.direction.value,

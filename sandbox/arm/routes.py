@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.arm import compute, effective, nic, nsg, publicip, security, vnet
+from sandbox.arm import before, compute, effective, nic, nsg, publicip, security, vnet
 from sandbox.arm.call import Answer, Call
 from sandbox.arm.state import State
 
@@ -43,6 +43,7 @@ ITEMS: dict[tuple[str, str], Handler] = {
                                 ("DELETE", compute.delete_child), ("PATCH", compute.patch_child))
     },
     ("GET", "microsoft.security/locations/alerts"): security.get_alert,
+    **{("GET", kind): before.get for kind in before.TYPES},
 }
 
 LISTS: dict[tuple[str, str], Handler] = {
@@ -103,7 +104,7 @@ def versions(namespace: str) -> frozenset[str]:
 
 RENDER: dict[str, Callable[..., dict[str, Any]]] = {
     NSG: nsg.render, VNET: vnet.render, nic.KIND: nic.render, publicip.KIND: publicip.render,
-    VM: compute.render,
+    VM: compute.render, **dict.fromkeys(before.TYPES, before.render),
 }
 """How Resource Graph shows each kind."""
 
@@ -117,7 +118,7 @@ def rows(state: State) -> list[dict[str, Any]]:
             "location": resource.location, "properties": resource.body.get("properties") or {},
         }
         body = {**body, "type": str(body["type"]).lower()}
-        if resource.kind == VM:
+        if resource.kind in (VM, before.INSTANCE):
             properties: dict[str, Any] = dict(body["properties"])
             power = resource.facts.get("power", "running")
             properties["extended"] = {"instanceView": {"powerState": {

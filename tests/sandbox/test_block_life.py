@@ -187,11 +187,12 @@ def test_an_nsg_without_room_refuses_and_tells(azure: Azure):
     assert azure.notices("no-capacity")
 
 
-def test_other_kinds_of_resource_are_recorded_as_not_yet_traced(azure: Azure):
+def test_resources_without_machines_are_recorded_as_not_traced(azure: Azure):
     azure.world.seed(estate())
-    balancer = nsg_path().replace("networkSecurityGroups/nsg", "loadBalancers/lb")
-    one = azure.attack(resourceIdentifiers=[{"type": "AzureResource", "azureResourceId": balancer}])
-    assert "not yet traced" in azure.timeline(one)["plan"]["skipped"][0]["reason"]
+    account = nsg_path().replace("Microsoft.Network/networkSecurityGroups/nsg",
+                                 "Microsoft.Storage/storageAccounts/logs")
+    one = azure.attack(resourceIdentifiers=[{"type": "AzureResource", "azureResourceId": account}])
+    assert "has no machines that are known" in azure.timeline(one)["plan"]["skipped"][0]["reason"]
     assert azure.writes() == []
 
 

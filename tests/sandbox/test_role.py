@@ -10,8 +10,9 @@ from pathlib import Path
 
 from remediation.policy import DEFAULT_POLICY
 from tests.azure import Azure
-from tests.estate import GROUP, SUB, estate, nsg_path
+from tests.estate import COMPUTE, GROUP, NETWORK, SUB, estate, nsg_path
 from tests.role import IDENTITY, role_actions
+from tests.sandbox.test_tracing import site
 
 
 def test_a_life_with_all_its_side_ways_uses_every_action_of_the_role(azure: Azure, tmp_path: Path):
@@ -37,6 +38,12 @@ def test_a_life_with_all_its_side_ways_uses_every_action_of_the_role(azure: Azur
     azure.clock.forward(hours=25)
     azure.sweep()
     assert azure.owned() == {}
+    azure.world.seed(site())
+    azure.start()  # another process, which has found no machine yet
+    elements = ("loadBalancers/lb", "applicationGateways/agw", "publicIPAddresses/pip-nat",
+                "azureFirewalls/fw", "bastionHosts/bastion", "virtualNetworkGateways/vpn")
+    for element in (*(f"{NETWORK}/{e}" for e in elements), f"{COMPUTE}/virtualMachineScaleSets/uni"):
+        azure.attack(resourceIdentifiers=[{"type": "AzureResource", "azureResourceId": element}])
     assert azure.app.operator.health(azure.app.budget())["ok"]
     used = set(azure.world.control("GET", "role")[IDENTITY])
     assert used == {a.lower() for a in role_actions()}

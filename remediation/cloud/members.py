@@ -1,0 +1,201 @@
+"""Machines read many at a time from Resource Graph, and what it does not know, one by one from ARM.
+
+The graph lags: a machine or NIC that it lacks is asked for by GET; a NIC that seems to have no guard is
+looked at again; and a guard is only believed when the NSG itself, read before anything is planned, names
+the NIC or its subnet (`survey`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from remediation.clock import Deadline
+from remediation.cloud.graph import Graph
+from remediation.cloud.machines import Machines, hiding_gateway, id_of
+from remediation.cloud.network import Network
+from remediation.errors import NotFound, PermanentError
+from remediation.model import Machine, Nic, ResourceId
+
+TOGETHER = 200
+"""Ids in one query: its text stays well below the service's limit."""
+NOBODY = ["-"]
+
+
+@dataclass
+class Found:
+    """`machines` by id; `owners`: NIC → machine; `missing`: what is not there, and why."""
+
+    machines: dict[str, Machine] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+class Members:
+    """Reads many machines. One instance serves all threads."""
+
+    def __init__(self, graph: Graph, network: Network, machines: Machines) -> None:
+        self._graph = graph
+        self._network = network
+        self._machines = machines
+
+    # --- who is meant ---
+
+    def of_scale_sets(self, sets: Sequence[str], deadline: Deadline) -> tuple[dict[str, str], dict[str, str]]:
+        """Machines of flexible scale sets and instances of uniform ones, each → its scale set."""
+        flexible = {str(r["id"]).lower(): str(r["setId"])
+                    for r in self._ask("scale_set_machines", sets, deadline)}
+        uniform = {str(r["id"]).lower(): str(r["setId"])
+                   for r in self._ask("scale_set_instances", sets, deadline)}
+        return flexible, uniform
+
+    def at_addresses(
+        self, wanted: Iterable[tuple[str, str]], deadline: Deadline
+    ) -> dict[tuple[str, str], str]:
+        """(address, network) → the NIC that has it there."""
+        pairs = set(wanted)
+        addresses = sorted({a for a, _ in pairs})
+        found: dict[tuple[str, str], str] = {}
+        for some in itertools.batched(addresses, TOGETHER, strict=False):
+            for row in self._graph.rows("private_addresses", deadline, addresses=some):
+                key = (str(row["address"]), str(row["subnetId"]).partition("/subnets/")[0])
+                if key in pairs:
+                    found[key] = str(row["id"]).lower()
+        return found
+
+    # --- what they are ---
+
+    def read(
+        self, machines: Iterable[str], nics: Iterable[str], instances: Iterable[str], deadline: Deadline
+    ) -> Found:
+        """Machines named by themselves, or by a NIC of theirs, with all their NICs."""
+        found = Found()
+        rows = self._nic_rows(set(nics), set(machines), deadline)
+        self._find_owners(set(nics), rows, found, deadline)
+        wanted = set(machines) | set(found.owners.values())
+        others = wanted - set(machines)
+        if others:  # of a machine in a pool, its other NICs speak, too
+            rows |= self._nic_rows(set(), others, deadline)
+        where = {str(r["vmId"]): r for r in self._ask("machines", sorted(wanted), deadline)}
+        uniform = self._instance_rows(set(instances), found, deadline)
+        made = _Made({**rows, **uniform}, self._addresses([*rows.values(), *uniform.values()], deadline),
+                     self._guards([*rows.values(), *uniform.values()], deadline))
+        for machine_id in sorted(wanted):
+            self._add(machine_id, where.get(machine_id), made, found, deadline)
+        for instance in sorted(set(instances)):
+            nics_here = made.nics_of(instance)
+            if nics_here:
+                found.machines[instance] = Machine(instance, nics_here)
+            else:
+                found.missing[instance] = "the scale set's instance is not known (any more)"
+        return found
+
+    def _add(
+        self, machine_id: str, row: Mapping[str, Any] | None, made: _Made, found: Found, deadline: Deadline
+    ) -> None:
+        nics = made.nics_of(machine_id)
+        if row is not None and nics:
+            found.machines[machine_id] = Machine(
+                machine_id, nics, str(row.get("power") or ""), str(row.get("location") or ""))
+            return
+        parts = ResourceId.parse(machine_id)
+        try:
+            if parts is None:
+                raise NotFound(f"{machine_id} is no machine's id")
+            machine = self._machines.one(parts, deadline)  # the graph does not know it yet
+            found.machines[machine_id] = replace(machine, named="", path=())
+        except NotFound:
+            found.missing[machine_id] = "the machine is not there (any more)"
+        except PermanentError as error:
+            found.missing[machine_id] = str(error)
+
+    def _find_owners(
+        self, nics: set[str], rows: Mapping[str, Mapping[str, Any]], found: Found, deadline: Deadline
+    ) -> None:
+        for nic in sorted(nics):
+            try:
+                owner = str(rows[nic].get("vmId") or "") if nic in rows else id_of(
+                    (self._network.read_nic(nic, deadline).get("properties") or {}).get("virtualMachine"))
+            except NotFound:
+                found.missing[nic] = "the network interface is not there (any more)"
+                continue
+            except PermanentError as error:
+                found.missing[nic] = str(error)
+                continue
+            if owner:
+                found.owners[nic] = owner
+            else:
+                found.missing[nic] = "the network interface belongs to no machine"
+
+    def _nic_rows(
+        self, nics: set[str], machines: set[str], deadline: Deadline
+    ) -> dict[str, Mapping[str, Any]]:
+        found: dict[str, Mapping[str, Any]] = {}
+        for some_nics, some_machines in itertools.zip_longest(
+                itertools.batched(sorted(nics), TOGETHER, strict=False),
+                itertools.batched(sorted(machines), TOGETHER, strict=False)):
+            rows = self._graph.rows(
+                "nics", deadline, nics=some_nics or NOBODY, machines=some_machines or NOBODY)
+            found.update({str(r["id"]).lower(): r for r in rows})
+        return found
+
+    def _instance_rows(
+        self, instances: set[str], found: Found, deadline: Deadline
+    ) -> dict[str, Mapping[str, Any]]:
+        rows: dict[str, Mapping[str, Any]] = {
+            str(r["id"]).lower(): r for r in self._ask("instance_nics", sorted(instances), deadline)}
+        found.owners.update({nic: str(row["vmId"]) for nic, row in rows.items()})
+        return rows
+
+    def _addresses(self, rows: Iterable[Mapping[str, Any]], deadline: Deadline) -> dict[str, str]:
+        ids = {p for row in rows for c in _configurations(row) if (p := id_of(c.get("publicIPAddress")))}
+        return {str(r["low"]): str(r["address"]) for r in self._ask("public_addresses", sorted(ids), deadline)
+                if r.get("address")}
+
+    def _guards(self, rows: Iterable[Mapping[str, Any]], deadline: Deadline) -> dict[str, str]:
+        subnets = {s for row in rows for c in _configurations(row) if (s := id_of(c.get("subnet")))}
+        found = {str(r["subnetId"]): str(r["id"]).lower()
+                 for r in self._ask("subnet_guards", sorted(subnets), deadline)}
+        for subnet in sorted(subnets - set(found)):
+            found[subnet] = self._machines.subnet_guard(subnet, deadline)
+        return found
+
+    def _ask(self, query: str, ids: Sequence[str], deadline: Deadline) -> Iterator[dict[str, Any]]:
+        for some in itertools.batched(ids, TOGETHER, strict=False):
+            yield from self._graph.rows(query, deadline, ids=some)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """NIC rows, and what they refer to."""
+
+    rows: Mapping[str, Mapping[str, Any]]
+    addresses: Mapping[str, str]
+    guards: Mapping[str, str]
+
+    def nics_of(self, machine_id: str) -> tuple[Nic, ...]:
+        """In the order of their ids."""
+        return tuple(self._nic(nic_id, row) for nic_id, row in sorted(self.rows.items())
+                     if row.get("vmId") == machine_id)
+
+    def _nic(self, nic_id: str, row: Mapping[str, Any]) -> Nic:
+        configurations = _configurations(row)
+        subnet = next((s for c in configurations if (s := id_of(c.get("subnet")))), "")
+        public = (self.addresses.get(id_of(c.get("publicIPAddress"))) for c in configurations)
+        return Nic(
+            id=nic_id, subnet_id=subnet,
+            private_addresses=tuple(
+                str(c["privateIPAddress"]) for c in configurations if c.get("privateIPAddress")),
+            public_addresses=tuple(a for a in public if a),
+            nic_nsg=str(row.get("nicNsgId") or ""),
+            subnet_nsg=self.guards.get(subnet, ""),
+            hidden=next((h for c in configurations if (
+                h := hiding_gateway(c.get("applicationGatewayBackendAddressPools")))), ""),
+        )
+
+
+def _configurations(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [c["properties"] for c in row.get("configurations") or ()
+            if isinstance(c, Mapping) and isinstance(c.get("properties"), Mapping)]

@@ -1,0 +1,256 @@
+"""From the resources an alert names to the machines behind them, each with the way that led there.
+
+`topology` says where an element leads; here its body is read, the leads are followed, and the machines
+at their ends are read together. What leads nowhere is named, with the reason: others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from remediation.clock import Clock, Deadline
+from remediation.cloud.cache import Kept
+from remediation.cloud.clients import Clients
+from remediation.cloud.machines import Machines
+from remediation.cloud.members import Found, Members
+from remediation.errors import NotFound, PermanentError, Unfinished
+from remediation.model import Machine, Nic, ResourceId
+from remediation.topology import (
+    INSTANCE,
+    INSTANCE_NIC,
+    NIC,
+    READERS,
+    SCALE_SET,
+    VIRTUAL_MACHINE,
+    Kind,
+    Lead,
+    kind_of,
+    leads,
+    name_of,
+)
+
+NETWORK_API = "2024-05-01"
+READS_AT_ONCE = 8
+DEEPEST, MOST_ELEMENTS, MOST_MACHINES = 6, 60, 5_000
+NOT_TRACED: Mapping[str, str] = {
+    "microsoft.hybridcompute/machines": "an Arc machine: its network is not Azure's",
+    "microsoft.containerservice/managedclusters": "a cluster: its node pools are scale sets",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """The machines found, and the resources for which none could be, with the reason."""
+
+    machines: tuple[Machine, ...] = ()
+    untraced: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A lead, and how one came to it."""
+
+    lead: Lead
+    path: tuple[str, ...]
+    hidden: str = ""
+
+    def on(self, lead: Lead) -> _Way:
+        """A step further."""
+        path = (*self.path, lead.via) if lead.via else self.path
+        if lead.kind is Kind.RESOURCE and kind_of(lead.target) in READERS:
+            path = (*path, name_of(lead.target))
+        return _Way(lead, path, lead.hidden or self.hidden)
+
+
+@dataclass
+class _Ends:
+    """Where the ways end: by id, the first way to each."""
+
+    machines: dict[str, _Way] = field(default_factory=dict)
+    nics: dict[str, _Way] = field(default_factory=dict)
+    instances: dict[str, _Way] = field(default_factory=dict)
+    sets: dict[str, _Way] = field(default_factory=dict)
+    addresses: dict[tuple[str, str], _Way] = field(default_factory=dict)
+    dead: list[tuple[_Way, str]] = field(default_factory=list)
+
+
+class Tracer:
+    """Finds machines; answers are kept for some minutes and shared between alerts."""
+
+    def __init__(
+        self, clients: Clients, machines: Machines, members: Members, clock: Clock, keep_seconds: float
+    ) -> None:
+        self._clients = clients
+        self._machines = machines
+        self._members = members
+        self._kept: Kept[str, Traced] = Kept(clock, keep_seconds)
+        self._pool = ThreadPoolExecutor(READS_AT_ONCE, "trace")
+
+    def trace(self, resource_ids: Sequence[str], deadline: Deadline) -> Traced:
+        """Machines behind these resources, each once. Temporary errors are raised: a later try may find
+        all."""
+        machines: dict[str, Machine] = {}
+        untraced: list[tuple[str, str]] = []
+        for resource in resource_ids:
+            if deadline.over:
+                raise Unfinished(f"{len(resource_ids)} resources could not be looked at in time")
+            found = self._one(resource, deadline)
+            untraced += found.untraced
+            for machine in found.machines:
+                machines.setdefault(machine.id, machine)
+        return Traced(tuple(machines.values()), tuple(dict.fromkeys(untraced)))
+
+    def forget(self, machine: Machine) -> None:
+        """What is kept of the machine is known to be wrong: the next look reads it anew."""
+        self._kept.forget(machine.named)
+        self._machines.forget(machine)
+
+    def _one(self, resource: str, deadline: Deadline) -> Traced:
+        kind = kind_of(resource)
+        parts = ResourceId.parse(resource)
+        try:
+            if kind == VIRTUAL_MACHINE and parts is not None:
+                return Traced((self._machines.one(parts, deadline),))
+            if kind not in (*READERS, NIC, INSTANCE, INSTANCE_NIC, SCALE_SET):
+                return Traced(untraced=((resource, f"not traced: {_why_not(resource, kind)}"),))
+            key = resource.lower().rstrip("/")
+            return self._kept.get(key, lambda: self._walk(key, deadline))
+        except NotFound:
+            what = "the machine" if kind == VIRTUAL_MACHINE else "it"
+            return Traced(untraced=((resource, f"not traced: {what} is not there (any more)"),))
+        except PermanentError as error:
+            return Traced(untraced=((resource, f"not traced: {error}"),))
+
+    # --- the walk ---
+
+    def _walk(self, root: str, deadline: Deadline) -> Traced:
+        """Level by level; the root itself must be there."""
+        ends = _Ends()
+        level = [_Way(Lead(Kind.RESOURCE, root), (name_of(root),))]
+        seen: set[str] = set()
+        for depth in range(DEEPEST):
+            elements = [way for way in level if not self._ends_here(way, ends)]
+            elements = [w for w in {w.lead.target: w for w in elements}.values() if w.lead.target not in seen]
+            seen |= {w.lead.target for w in elements}
+            if len(seen) > MOST_ELEMENTS:
+                ends.dead.append((elements[0], f"more than {MOST_ELEMENTS} elements: not all were followed"))
+                break
+            level = []
+            for way, body in zip(elements, self._pool.map(
+                    lambda w: self._body(w.lead.target, deadline, must=not depth), elements), strict=True):  # noqa: B023 - used at once
+                if isinstance(body, str):
+                    ends.dead.append((way, body))
+                else:
+                    level += [way.on(lead) for lead in leads(body)]
+            if not level:
+                break
+        self._open_sets(ends, deadline)
+        self._find_addresses(ends, deadline)
+        return self._machines_at(root, ends, deadline)
+
+    def _ends_here(self, way: _Way, ends: _Ends) -> bool:
+        """Put the way where it ends; False if it goes on."""
+        target, kind = way.lead.target, kind_of(way.lead.target)
+        if way.lead.kind is Kind.NOWHERE:
+            ends.dead.append((way, target))
+        elif way.lead.kind is Kind.ADDRESS:
+            ends.addresses.setdefault((target, way.lead.network), way)
+        elif kind == VIRTUAL_MACHINE:
+            ends.machines.setdefault(target, way)
+        elif kind == NIC:
+            ends.nics.setdefault(target, way)
+        elif kind == INSTANCE:
+            ends.instances.setdefault(target, way)
+        elif kind == INSTANCE_NIC:
+            ends.instances.setdefault(target.partition("/networkinterfaces/")[0], way)
+        elif kind == SCALE_SET:
+            ends.sets.setdefault(target, way)
+        elif kind not in READERS:
+            ends.dead.append((way, _why_not(target, kind)))
+        else:
+            return False
+        return True
+
+    def _body(self, element: str, deadline: Deadline, *, must: bool) -> dict[str, Any] | str:
+        """The element as ARM has it, or why it cannot be read."""
+        subscription = element.split("/")[2]
+        try:
+            return self._clients.arm_get(subscription, element, NETWORK_API, deadline)
+        except NotFound:
+            if must:
+                raise
+            return f"{name_of(element)} is not there (any more)"
+        except PermanentError as error:
+            if must:
+                raise
+            return f"{name_of(element)}: {error}"
+
+    def _open_sets(self, ends: _Ends, deadline: Deadline) -> None:
+        if not ends.sets:
+            return
+        flexible, uniform = self._members.of_scale_sets(sorted(ends.sets), deadline)
+        for found, where in ((flexible, ends.machines), (uniform, ends.instances)):
+            for one, scale_set in found.items():
+                where.setdefault(one, ends.sets[scale_set])
+        for scale_set in set(ends.sets) - {*flexible.values(), *uniform.values()}:
+            ends.dead.append((ends.sets[scale_set], "the scale set has no instance that is known"))
+
+    def _find_addresses(self, ends: _Ends, deadline: Deadline) -> None:
+        if not ends.addresses:
+            return
+        nics = self._members.at_addresses(ends.addresses, deadline)
+        for key, way in ends.addresses.items():
+            if key in nics:
+                ends.nics.setdefault(nics[key], way)
+            else:
+                network = f" in {name_of(key[1])}" if key[1] else ""
+                ends.dead.append((way, f"{way.lead.via}: {key[0]}{network} is the address of no machine"))
+
+    # --- the machines at the ends ---
+
+    def _machines_at(self, root: str, ends: _Ends, deadline: Deadline) -> Traced:
+        found = Found()
+        if ends.machines or ends.nics or ends.instances:
+            found = self._members.read(ends.machines, ends.nics, ends.instances, deadline)
+        ways = {**ends.machines, **ends.instances}
+        by_machine: dict[str, list[tuple[str, _Way]]] = {}
+        for nic, owner in found.owners.items():
+            if nic in ends.nics:
+                by_machine.setdefault(owner, []).append((nic, ends.nics[nic]))
+        machines = []
+        for machine in list(found.machines.values())[:MOST_MACHINES]:
+            through = by_machine.get(machine.id, [])
+            if machine.id in ways:
+                path, hidden = ways[machine.id].path, {n.id: ways[machine.id].hidden for n in machine.nics}
+            else:
+                path, hidden = (*through[0][1].path, name_of(through[0][0])), {
+                    nic: way.hidden for nic, way in through}
+            path = path if path[-1:] == (name_of(machine.id),) else (*path, name_of(machine.id))
+            machines.append(replace(machine, named=root, path=path, nics=_hidden(machine.nics, hidden)))
+        dead = [(root, f"not traced: {_shown(way)}{why}") for way, why in ends.dead]
+        dead += [(one, f"not traced: {why}") for one, why in found.missing.items()]
+        if len(found.machines) > MOST_MACHINES:
+            more = len(found.machines) - MOST_MACHINES
+            dead.append((root, f"not traced: {more} machines beyond the {MOST_MACHINES} of one alert"))
+        if not machines and not dead:
+            dead.append((root, f"not traced: no machine is behind {name_of(root)}"))
+        return Traced(tuple(machines), tuple(dead))
+
+
+def _hidden(nics: Iterable[Nic], hidden: Mapping[str, str]) -> tuple[Nic, ...]:
+    return tuple(replace(n, hidden=n.hidden or hidden.get(n.id, "")) for n in nics)
+
+
+def _shown(way: _Way) -> str:
+    return f"{' → '.join(way.path[1:-1])}: " if len(way.path) > 2 else ""
+
+
+def _why_not(resource: str, kind: str) -> str:
+    if kind in NOT_TRACED:
+        return NOT_TRACED[kind]
+    if resource.lower().rstrip("/").count("/") == 2 and resource.lower().startswith("/subscriptions/"):
+        return "a whole subscription is no place to look"
+    return f"{kind} has no machines that are known" if kind else "this is no resource of Azure's"

@@ -1,0 +1,185 @@
+"""Every machine behind what an alert names, with the way that led there; and the reason where none is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.azure import Azure
+from tests.estate import ATTACKER, COMPUTE, NETWORK, SUB, alert, nsg_id
+from tests.role import IDENTITY, role_actions
+
+
+def site() -> dict[str, Any]:
+    """Two subnets with a guard each; machines, scale sets, and everything that may stand before them."""
+    return {"subscription": SUB, "groups": [{
+        "name": "rg",
+        "nsgs": [{"name": "nsg"}, {"name": "nsg2"}, {"name": "nsg-nic"}],
+        "publicIps": [{"name": f"pip-{n}", "address": f"203.0.113.{20 + i}"}
+                      for i, n in enumerate(["lb", "agw", "nat", "vm", "free"])],
+        "vnets": [
+            {"name": "vnet", "prefix": "10.0.0.0/16", "subnets": [
+                {"name": "app", "prefix": "10.0.0.0/24", "nsg": "nsg"},
+                {"name": "data", "prefix": "10.0.1.0/24", "nsg": "nsg2", "natGateway": "nat"},
+                {"name": "agw", "prefix": "10.0.2.0/24"},
+                {"name": "AzureFirewallSubnet", "prefix": "10.0.3.0/24"}]},
+            {"name": "twin", "prefix": "10.0.0.0/16", "subnets": [{"name": "app", "prefix": "10.0.0.0/24"}]}],
+        "vms": [
+            {"name": "vm", "nics": [{"name": "nic", "subnet": "vnet/app", "pools": ["lb/web"],
+                                     "publicIp": "pip-vm"},
+                                    {"name": "nic-b", "subnet": "vnet/data"}]},
+            {"name": "vm2", "nics": [{"name": "nic2", "subnet": "vnet/app", "pools": ["lb/web"],
+                                      "gatewayPools": ["agw/app"]}]},
+            {"name": "vm3", "power": "deallocated", "nics": [
+                {"name": "nic3", "subnet": "vnet/data", "address": "10.0.1.40", "nsg": "nsg-nic"}]},
+            {"name": "stranger", "nics": [{"name": "nic4", "subnet": "twin/app", "address": "10.0.1.40"}]}],
+        "scaleSets": [
+            {"name": "uni", "instances": 2, "subnet": "vnet/data", "pools": ["lb/set"]},
+            {"name": "flex", "mode": "Flexible", "instances": 2, "subnet": "vnet/app"}],
+        "loadBalancers": [
+            {"name": "lb", "publicIp": "pip-lb", "pools": [
+                {"name": "web"}, {"name": "set"},
+                {"name": "ip", "addresses": [{"address": "10.0.1.40", "vnet": "vnet"},
+                                             {"address": "10.0.1.99", "vnet": "vnet"}]}],
+             "rules": [{"frontendPort": 443, "backendPort": 8443, "pool": "web"}],
+             "natRules": [{"name": "ssh", "frontendPort": 50001, "backendPort": 22, "nic": "nic"}],
+             "outbound": ["web"]},
+            {"name": "global", "tier": "Global", "pools": [{"name": "regions", "of": ["lb"]}]}],
+        "gateways": [{"name": "agw", "subnet": "vnet/agw", "publicIp": "pip-agw", "pools": [
+            {"name": "app", "addresses": ["10.0.1.40"], "fqdns": ["app.contoso.example"]}]}],
+        "natGateways": [{"name": "nat", "publicIp": "pip-nat"}],
+    }], "resources": [
+        {"id": f"{NETWORK}/{kind}/{name}", "name": name, "location": "westeurope", "properties": {
+            "ipConfigurations": [{"name": "c", "properties": {"subnet": {
+                "id": f"{NETWORK}/virtualNetworks/vnet/subnets/AzureFirewallSubnet"}}}]}}
+        for kind, name in (("azureFirewalls", "fw"), ("bastionHosts", "bastion"),
+                           ("virtualNetworkGateways", "vpn"))]}
+
+
+LB = f"{NETWORK}/loadBalancers/lb"
+SET = f"{COMPUTE}/virtualMachineScaleSets"
+WEB, DATA, UNI = {"vm", "vm2"}, {"vm", "vm3", "uni/0", "uni/1"}, {"uni/0", "uni/1"}
+FLEX = {"flex_0", "flex_1"}
+
+
+def trace(azure: Azure, resource: str) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Machine → path; and the reasons why others are not traced."""
+    found = azure.app.responder._survey._tracer.trace([resource], azure.app.budget())
+    return {m.path[-1]: m.path for m in found.machines}, [why for _, why in found.untraced]
+
+
+@pytest.mark.parametrize(("resource", "machines"), [
+    (f"{COMPUTE}/virtualMachines/vm", {"vm"}),
+    (f"{NETWORK}/networkInterfaces/nic-b", {"vm"}),
+    (LB, WEB | UNI | {"vm3"}),
+    (f"{NETWORK}/loadBalancers/global", WEB | UNI | {"vm3"}),
+    (f"{NETWORK}/publicIPAddresses/pip-lb", WEB | UNI | {"vm3"}),
+    (f"{NETWORK}/publicIPAddresses/pip-vm", {"vm"}),
+    (f"{NETWORK}/publicIPAddresses/pip-nat", DATA),
+    (f"{NETWORK}/applicationGateways/agw", {"vm2", "vm3"}),
+    (f"{NETWORK}/publicIPAddresses/pip-agw", {"vm2", "vm3"}),
+    (f"{SET}/uni", UNI), (f"{SET}/uni/virtualMachines/1", {"uni/1"}), (f"{SET}/flex", FLEX),
+    (f"{NETWORK}/natGateways/nat", DATA),
+    (f"{NETWORK}/virtualNetworks/vnet/subnets/app", WEB | FLEX),
+    (f"{NETWORK}/virtualNetworks/vnet", WEB | FLEX | DATA),
+    (f"{NETWORK}/azureFirewalls/fw", WEB | FLEX | DATA),
+])
+def test_the_machines_behind_it_are_found(azure: Azure, resource: str, machines: set[str]):
+    azure.world.seed(site())
+    for spelled in (resource, resource.upper().replace("/SUBSCRIPTIONS/", "/subscriptions/")):
+        assert set(trace(azure, spelled)[0]) == machines
+        azure.start()
+
+
+@pytest.mark.parametrize(("resource", "machine", "path"), [
+    (LB, "vm", "lb → pool web → nic → vm"),
+    (LB, "vm3", "lb → pool ip → nic3 → vm3"),
+    (LB, "uni/0", "lb → pool set → uni/0"),
+    (f"{NETWORK}/loadBalancers/global", "vm2", "global → pool regions → lb → pool web → nic2 → vm2"),
+    (f"{NETWORK}/publicIPAddresses/pip-nat", "vm3",
+     "pip-nat → nat → outbound → data → nic3 → vm3"),
+    (f"{NETWORK}/applicationGateways/agw", "vm2", "agw → pool app → nic2 → vm2"),
+    (f"{NETWORK}/azureFirewalls/fw", "vm2", "fw → its network → vnet → subnet app → nic2 → vm2"),
+    (f"{SET}/flex", "flex_0", "flex → flex_0"),
+])
+def test_each_machine_says_how_it_was_found(azure: Azure, resource: str, machine: str, path: str):
+    azure.world.seed(site())
+    assert " → ".join(trace(azure, resource)[0][machine]) == path
+
+
+@pytest.mark.parametrize(("resource", "reason"), [
+    (LB, "pool ip: 10.0.1.99 in vnet is the address of no machine"),
+    (f"{NETWORK}/applicationGateways/agw", "the name app.contoso.example is not resolved"),
+    (f"{NETWORK}/loadBalancers/gone", "it is not there (any more)"),
+    (f"{NETWORK}/publicIPAddresses/pip-free", "the public address belongs to nothing"),
+    (f"{SET}/gone", "the scale set has no instance that is known"),
+    (f"{SET}/uni/virtualMachines/9", "the scale set's instance is not known"),
+    (f"/subscriptions/{SUB}", "a whole subscription is no place to look"),
+    ("/subscriptions/" + SUB + "/resourceGroups/rg/providers/Microsoft.HybridCompute/machines/m",
+     "an Arc machine"),
+    (f"{LB}/../../virtualMachines/vm", "this is no resource of Azure's"),
+    ("", "this is no resource of Azure's"),
+])
+def test_what_cannot_be_traced_has_its_reason(azure: Azure, resource: str, reason: str):
+    azure.world.seed(site())
+    assert any(reason in why for why in trace(azure, resource)[1]), trace(azure, resource)
+
+
+def test_machines_that_the_graph_does_not_know_yet_are_read_one_by_one(azure: Azure):
+    azure.world.seed(site())
+    trace(azure, LB)
+    azure.world.tune(graph_lag=600)
+    azure.world.seed({"subscription": SUB, "groups": [{"name": "rg", "vms": [
+        {"name": "new", "nics": [{"name": "nic-new", "subnet": "vnet/app", "pools": ["lb/web"]}]}]}]})
+    azure.start()
+    assert set(trace(azure, LB)[0]) == WEB | UNI | {"vm3", "new"}
+    azure.world.tune(graph_lag=0)
+
+
+def test_an_element_that_may_not_be_read_does_not_hold_up_the_others(azure: Azure):
+    azure.world.seed(site())
+    azure.world.role(IDENTITY, [a for a in role_actions() if "virtualNetworks/subnets" not in a])
+    machines, untraced = trace(azure, f"{NETWORK}/natGateways/nat")
+    assert machines == {}
+    assert "AuthorizationFailed" in untraced[0]
+
+
+def test_a_c2_alert_on_a_load_balancer_is_blocked_before_all_of_its_machines(azure: Azure):
+    azure.world.seed(site())
+    one = azure.attack(resourceIdentifiers=[{"type": "AzureResource", "azureResourceId": LB}])
+    for nsg in ("nsg", "nsg2"):
+        assert azure.owned(nsg) == {"outbound": [ATTACKER], "inbound": [ATTACKER]}
+        assert azure.blocks(nsg)["outbound", ATTACKER].state.value == "active"
+    hidden = azure.blocks()["inbound", ATTACKER]
+    assert "application gateway agw hides the client's address" in hidden.detail, "vm2 is behind one as well"
+    plan = azure.timeline(one)["plan"]
+    assert {m["path"][-1] for m in plan["machines"]} == WEB | UNI | {"vm3"}
+    assert {b["nsg"] for b in plan["blocks"]} == {nsg_id("nsg"), nsg_id("nsg2")}
+    assert any("10.0.1.99" in s["reason"] for s in plan["skipped"])
+
+
+def test_a_pool_costs_a_handful_of_queries(azure: Azure):
+    machines = [{"name": f"m{n}", "nics": [{"name": f"n{n}", "subnet": f"vnet/s{n % 20}", "pools": ["lb/web"],
+                                            "address": f"10.0.{n % 20}.{n // 20 + 4}"}]} for n in range(100)]
+    azure.world.seed({"subscription": SUB, "groups": [{
+        "name": "rg", "nsgs": [{"name": f"g{n}"} for n in range(20)],
+        "vnets": [{"name": "vnet", "prefix": "10.0.0.0/16", "subnets": [
+            {"name": f"s{n}", "prefix": f"10.0.{n}.0/24", "nsg": f"g{n}"} for n in range(20)]}],
+        "vms": machines, "loadBalancers": [{"name": "lb", "pools": [{"name": "web"}]}]}]})
+    azure.world.control("DELETE", "log")
+    found = azure.app.responder._survey._tracer.trace([LB], azure.app.budget())
+    assert len(found.machines) == 100
+    assert {n.subnet_nsg for m in found.machines for n in m.nics} == {nsg_id(f"g{n}") for n in range(20)}
+    asked = [r["path"].lower() for r in azure.world.log() if r["service"] == "arm"]
+    assert len([p for p in asked if "resourcegraph" in p]) <= 5
+    assert len(asked) <= 7
+
+
+def test_alerts_on_the_same_element_share_what_was_found(azure: Azure):
+    azure.world.seed(site())
+    where = [{"type": "AzureResource", "azureResourceId": LB}]
+    azure.attack(resourceIdentifiers=where)
+    azure.world.control("DELETE", "log")
+    azure.deliver(azure.know(alert(attacker="198.51.100.9", resourceIdentifiers=where)))
+    assert not [r for r in azure.world.log() if "loadbalancers" in r["path"].lower()]
