@@ -13,9 +13,9 @@ The flow:
     sweep      follows the hints that are due: lifts, finishes what a crash left, repairs drift.
 
 Read in this order: `model` (the nouns), `errors`, `alerts` (any shape → Alert), `policy` and
-`guardrails` (who may be blocked), `plan` (what to do), `nsg`, `owned`, `proof`, `effective` and
-`drift` (rules as data), `ledger` (what is remembered), `surroundings`, `approvals`, `notify`,
-`commit_queue`; `survey` (look and decide), `commit` (bring it about), `responder`, `sweep`;
+`guardrails` (who may be blocked), `plan` (what to do), `nsg`, `prefixes`, `owned`, `proof`, `effective` and
+`drift` (rules as data), `topology` (what stands before machines), `ledger` (what is remembered),
+`surroundings`, `approvals`, `notify`, `commit_queue`; `survey` (look and decide), `commit` (bring it about), `responder`, `sweep`;
 `operators` and `api` (what people ask), `cloud` (the edge), `app` (all of it wired). `clock`,
 `gather` and `log` serve all; `settings` and `explain` stand aside.
 """

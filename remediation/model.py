@@ -147,7 +147,8 @@ class Alert:
 @dataclass(frozen=True, slots=True)
 class Nic:
     """A network interface: its addresses, and the guards (NSGs) its traffic passes. `hidden`: the
-    application gateway before it, which hides clients' addresses from them, or ''."""
+    application gateway before it, which hides clients' addresses from them, or ''. `direct`: clients
+    may come past the gateway, too, by a public address or a load balancer."""
 
     id: str
     subnet_id: str
@@ -156,6 +157,7 @@ class Nic:
     nic_nsg: str = ""
     subnet_nsg: str = ""
     hidden: str = ""
+    direct: bool = False
 
     @property
     def guards(self) -> tuple[str, ...]:
@@ -174,6 +176,17 @@ class Machine:
     location: str = ""
     named: str = ""
     path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """An application gateway on the way to machines: what comes in through it bears its own address
+    behind it, so only the guard of its subnet sees the client's. `guard`: that NSG, or ''."""
+
+    id: str
+    name: str
+    subnet_id: str
+    guard: str = ""
 
 
 @dataclass(frozen=True, slots=True)

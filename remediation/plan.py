@@ -7,7 +7,7 @@ need a person first (questions, caps, an unconfirmed alert)?
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from remediation.model import (
     Alert,
     BlockKey,
     Direction,
+    Front,
     Machine,
     Mode,
     Nic,
@@ -48,6 +49,7 @@ class Scene:
 
     now: datetime
     machines: tuple[Machine, ...] = ()
+    fronts: tuple[Front, ...] = ()
     untraced: tuple[tuple[str, str], ...] = ()
     nsgs: Mapping[str, Nsg] = field(default_factory=dict)
     live: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -147,14 +149,36 @@ def _place(
                 gaps.append(Skipped("", _no_guard(nic), nic.id))
                 continue
             for direction in row.block:
+                if direction is Direction.INBOUND and nic.hidden and scene.fronts and not nic.direct:
+                    continue  # what comes in through the gateway is stopped before it, not behind it
                 for address in addresses:
                     guard = choose_guard(readable, policy, direction, address, target, ownership)
                     targets.setdefault(BlockKey(guard.id, direction, address), []).append(target)
+    if Direction.INBOUND in row.block:
+        for front in scene.fronts:
+            _before(front, addresses, scene, targets, gaps)
     blocks = [
         PlannedBlock(key, row.lifetime, tuple(found), decisive=key.direction is row.block[0])
         for key, found in targets.items()
     ]
     return sorted(blocks, key=lambda b: (not b.decisive, b.key.nsg_id, b.key.address))
+
+
+def _before(
+    front: Front, addresses: Sequence[str], scene: Scene, targets: dict[BlockKey, list[Target]],
+    gaps: list[Skipped],
+) -> None:
+    """Inbound blocks on the guard of a gateway's subnet. Its addresses there are Azure's to choose: the
+    proof takes any."""
+    if front.guard not in scene.nsgs:
+        why = ("its network security group cannot be read" if front.guard
+               else "its subnet has no network security group")
+        gaps.append(Skipped("", (f"application gateway {front.name}: {why}, so what comes in through it "
+                                 "cannot be stopped here"), front.id))
+        return
+    for address in addresses:
+        targets.setdefault(BlockKey(front.guard, Direction.INBOUND, address), []).append(
+            Target(front.id, front.id, front.subnet_id, ()))
 
 
 def _no_guard(nic: Nic) -> str:

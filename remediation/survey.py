@@ -139,7 +139,7 @@ class Survey:
         estate = scene.around.estate
         around = replace(scene.around, estate=replace(estate, public=estate.public | own))
         return replace(
-            scene, machines=traced.machines, untraced=traced.untraced, around=around,
+            scene, machines=traced.machines, fronts=traced.fronts, untraced=traced.untraced, around=around,
             nsgs={g: seen.nsg for g, seen in guards.items()},
             live={g: seen.blocked for g, seen in guards.items()},
         )
@@ -150,7 +150,8 @@ class Survey:
         """The guards that can be read, and whether one of them is gone or guards another."""
         found: dict[str, _Guard] = {}
         gone = False
-        for guard in sorted({g for m in traced.machines for n in m.nics for g in n.guards}):
+        wanted = {g for m in traced.machines for n in m.nics for g in n.guards}
+        for guard in sorted(wanted | {f.guard for f in traced.fronts if f.guard}):
             if fresh:
                 self._guards.forget(guard)
             try:

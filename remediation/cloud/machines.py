@@ -102,12 +102,13 @@ class Machines:
 
     def _nic(self, nic_id: str, view: Future[Mapping[str, str]], deadline: Deadline) -> Nic:
         properties = self._network.read_nic(nic_id, deadline).get("properties") or {}
-        private, public, subnet, hidden = [], [], "", ""
+        private, public, subnet, hidden, direct = [], [], "", "", False
         for config in properties.get("ipConfigurations") or ():
             inner = config.get("properties") or {}
             if inner.get("privateIPAddress"):
                 private.append(str(inner["privateIPAddress"]))
             hidden = hidden or hiding_gateway(inner.get("applicationGatewayBackendAddressPools"))
+            direct = direct or is_direct(inner)
             subnet = subnet or id_of(inner.get("subnet"))
             public_id = id_of(inner.get("publicIPAddress"))
             if public_id:
@@ -123,12 +124,19 @@ class Machines:
             nic_nsg=id_of(properties.get("networkSecurityGroup")),
             subnet_nsg=self.subnet_guard(subnet, deadline) if subnet else "",
             hidden=hidden,
+            direct=direct,
         )
 
 
 def id_of(reference: Any) -> str:
     """The id in a reference, lower-cased; '' if there is none."""
     return str(reference.get("id") or "").lower() if isinstance(reference, Mapping) else ""
+
+
+def is_direct(configuration: Mapping[str, Any]) -> bool:
+    """May clients reach this IP configuration otherwise than through an application gateway?"""
+    return any(configuration.get(name) for name in (
+        "publicIPAddress", "loadBalancerBackendAddressPools", "loadBalancerInboundNatRules"))
 
 
 def hiding_gateway(pools: Any) -> str:

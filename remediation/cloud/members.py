@@ -14,7 +14,7 @@ from typing import Any
 
 from remediation.clock import Deadline
 from remediation.cloud.graph import Graph
-from remediation.cloud.machines import Machines, hiding_gateway, id_of
+from remediation.cloud.machines import Machines, hiding_gateway, id_of, is_direct
 from remediation.cloud.network import Network
 from remediation.errors import NotFound, PermanentError
 from remediation.model import Machine, Nic, ResourceId
@@ -193,6 +193,7 @@ class _Made:
             subnet_nsg=self.guards.get(subnet, ""),
             hidden=next((h for c in configurations if (
                 h := hiding_gateway(c.get("applicationGatewayBackendAddressPools")))), ""),
+            direct=any(map(is_direct, configurations)),
         )
 
 

@@ -17,8 +17,9 @@ from remediation.cloud.clients import Clients
 from remediation.cloud.machines import Machines
 from remediation.cloud.members import Found, Members
 from remediation.errors import NotFound, PermanentError, Unfinished
-from remediation.model import Machine, Nic, ResourceId
+from remediation.model import Front, Machine, Nic, ResourceId
 from remediation.topology import (
+    GATEWAY,
     INSTANCE,
     INSTANCE_NIC,
     NIC,
@@ -27,6 +28,7 @@ from remediation.topology import (
     VIRTUAL_MACHINE,
     Kind,
     Lead,
+    gateway_subnet,
     kind_of,
     leads,
     name_of,
@@ -47,6 +49,7 @@ class Traced:
 
     machines: tuple[Machine, ...] = ()
     untraced: tuple[tuple[str, str], ...] = ()
+    fronts: tuple[Front, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class _Ends:
     sets: dict[str, _Way] = field(default_factory=dict)
     addresses: dict[tuple[str, str], _Way] = field(default_factory=dict)
     dead: list[tuple[_Way, str]] = field(default_factory=list)
+    gateways: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Tracer:
@@ -93,6 +97,7 @@ class Tracer:
         """Machines behind these resources, each once. Temporary errors are raised: a later try may find
         all."""
         machines: dict[str, Machine] = {}
+        fronts: dict[str, Front] = {}
         untraced: list[tuple[str, str]] = []
         for resource in resource_ids:
             if deadline.over:
@@ -101,7 +106,9 @@ class Tracer:
             untraced += found.untraced
             for machine in found.machines:
                 machines.setdefault(machine.id, machine)
-        return Traced(tuple(machines.values()), tuple(dict.fromkeys(untraced)))
+            fronts.update({f.id: f for f in found.fronts})
+        return Traced(
+            tuple(machines.values()), tuple(dict.fromkeys(untraced)), tuple(fronts.values()))
 
     def forget(self, machine: Machine) -> None:
         """What is kept of the machine is known to be wrong: the next look reads it anew."""
@@ -145,6 +152,8 @@ class Tracer:
                     ends.dead.append((way, body))
                 else:
                     level += [way.on(lead) for lead in leads(body)]
+                    if kind_of(way.lead.target) == GATEWAY:
+                        ends.gateways.append(body)
             if not level:
                 break
         self._open_sets(ends, deadline)
@@ -237,7 +246,15 @@ class Tracer:
             dead.append((root, f"not traced: {more} machines beyond the {MOST_MACHINES} of one alert"))
         if not machines and not dead:
             dead.append((root, f"not traced: no machine is behind {name_of(root)}"))
-        return Traced(tuple(machines), tuple(dead))
+        return Traced(tuple(machines), tuple(dead), tuple(self._front(g, deadline) for g in ends.gateways))
+
+    def _front(self, gateway: Mapping[str, Any], deadline: Deadline) -> Front:
+        gateway_id, subnet = str(gateway["id"]).lower(), gateway_subnet(gateway)
+        try:
+            guard = self._machines.subnet_guard(subnet, deadline) if subnet else ""
+        except PermanentError:  # said where it is missed: in the plan
+            guard = ""
+        return Front(gateway_id, name_of(gateway_id), subnet, guard)
 
 
 def _hidden(nics: Iterable[Nic], hidden: Mapping[str, str]) -> tuple[Nic, ...]:

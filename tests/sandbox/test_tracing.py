@@ -159,6 +159,26 @@ def test_a_c2_alert_on_a_load_balancer_is_blocked_before_all_of_its_machines(azu
     assert any("10.0.1.99" in s["reason"] for s in plan["skipped"])
 
 
+def test_an_attack_through_an_application_gateway_is_stopped_in_its_own_subnet(azure: Azure):
+    estate = site()
+    estate["groups"][0]["nsgs"].append({"name": "nsg-agw"})
+    estate["groups"][0]["vnets"][0]["subnets"][2]["nsg"] = "nsg-agw"
+    azure.world.seed(estate)
+    azure.attack(resourceIdentifiers=[
+        {"type": "AzureResource", "azureResourceId": f"{NETWORK}/applicationGateways/agw"}])
+    assert azure.owned("nsg-agw") == {"inbound": [ATTACKER]}
+    assert azure.states("nsg-agw") == {"active"}
+    assert azure.owned("nsg2") == {"outbound": [ATTACKER]}, "vm3 is reached through the gateway only"
+    assert azure.owned("nsg") == {"outbound": [ATTACKER], "inbound": [ATTACKER]}, "vm2 also by a balancer"
+
+
+def test_a_gateway_without_a_guard_is_told(azure: Azure):
+    azure.world.seed(site())
+    azure.attack(resourceIdentifiers=[
+        {"type": "AzureResource", "azureResourceId": f"{NETWORK}/applicationGateways/agw"}])
+    assert any("agw: its subnet has no network security group" in n for n in azure.notices("alert"))
+
+
 def test_a_pool_costs_a_handful_of_queries(azure: Azure):
     machines = [{"name": f"m{n}", "nics": [{"name": f"n{n}", "subnet": f"vnet/s{n % 20}", "pools": ["lb/web"],
                                             "address": f"10.0.{n % 20}.{n // 20 + 4}"}]} for n in range(100)]

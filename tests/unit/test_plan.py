@@ -14,6 +14,7 @@ from remediation.model import (
     Alert,
     BlockState,
     Direction,
+    Front,
     Machine,
     Mode,
     Nic,
@@ -276,3 +277,45 @@ def test_modes_are_ordered_by_how_far_they_reach():
     assert [m.reach for m in Mode] == [0, 1, 2, 3]
     assert utc(NOW) == "2026-01-01T03:00:00.000Z"
     assert BlockState("active") is BlockState.ACTIVE
+
+
+FRONT = Front("/agw", "agw", "/vnet/subnets/agw", BASE + "agw")
+BEHIND = replace(NIC, hidden="application gateway agw")
+
+
+def behind(front: Front = FRONT, nic: Nic = BEHIND) -> Scene:
+    guard = Nsg(BASE + "agw", (), frozenset({"/vnet/subnets/agw"}))
+    return replace(SCENE, machines=(replace(MACHINE, nics=(nic,)),), fronts=(front,),
+                   nsgs={**SCENE.nsgs, BASE + "agw": guard})
+
+
+def places(found: Plan, direction: Direction) -> set[str]:
+    return {b.key.nsg_id for b in found.blocks if b.key.direction is direction}
+
+
+def test_what_comes_in_through_a_gateway_is_stopped_before_it_and_what_goes_out_behind_it():
+    found = plan(scene=behind())
+    assert places(found, IN) == {BASE + "agw"}
+    assert places(found, OUT) == {SUBNET_NSG}
+    (block,) = [b for b in found.blocks if b.key.direction is IN]
+    assert [(t.machine_id, t.addresses) for t in block.targets] == [("/agw", ())]
+
+
+def test_a_machine_that_is_reached_past_the_gateway_too_is_guarded_itself():
+    assert places(plan(scene=behind(nic=replace(BEHIND, direct=True))), IN) == {BASE + "agw", SUBNET_NSG}
+    assert places(plan(scene=behind(nic=NIC)), IN) == {BASE + "agw", SUBNET_NSG}
+
+
+@pytest.mark.parametrize(("guard", "why"), [
+    ("", "its subnet has no network security group"),
+    (BASE + "else", "its network security group cannot be read"),
+])
+def test_a_gateway_without_a_guard_is_told_with_what_is_missing(guard: str, why: str):
+    found = plan(scene=behind(replace(FRONT, guard=guard)))
+    assert places(found, IN) == set()
+    assert any(why in n and "agw" in n for n in found.notices)
+
+
+def test_a_policy_that_blocks_outbound_only_leaves_the_gateway_alone():
+    policy = replace(POLICY, rows={k: replace(r, block=(OUT,)) for k, r in POLICY.rows.items()})
+    assert places(plan(scene=behind(), policy=policy), IN) == set()
