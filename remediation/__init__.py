@@ -15,7 +15,7 @@ The flow:
 Read in this order: `model` (the nouns), `errors`, `alerts` (any shape → Alert), `policy` and
 `guardrails` (who may be blocked), `plan` (what to do), `nsg`, `prefixes`, `owned`, `proof`, `effective` and
 `drift` (rules as data), `topology` (what stands before machines), `ledger` (what is remembered),
-`surroundings`, `approvals`, `notify`, `commit_queue`; `survey` (look and decide), `commit` (bring it about), `responder`, `sweep`;
-`operators` and `api` (what people ask), `cloud` (the edge), `app` (all of it wired). `clock`,
-`gather` and `log` serve all; `settings` and `explain` stand aside.
+`surroundings`, `approvals`, `notify`, `commit_queue`; `survey` (look and decide), `commit` (bring it
+about), `responder`, `sweep`; `operators` and `api` (what people ask), `cloud` (the edge), `app` (all of
+it wired). `clock`, `gather` and `log` serve all; `settings` and `explain` stand aside.
 """

@@ -114,7 +114,8 @@ class World:
         self.hosts: list[FunctionsHost] = []
         self.addresses: dict[str, str] = {}
         self.connection = ""
-        self.http = httpx.Client(timeout=60)
+        # A server closes what was idle for some seconds: the client does so before.
+        self.http = httpx.Client(timeout=60, limits=httpx.Limits(keepalive_expiry=2))
         self._arm_client: httpx.Client | None = None
 
     def __enter__(self) -> Self:

@@ -93,6 +93,6 @@ def crowd(stage: Stage, seed: dict[str, Any], **settings: str) -> Iterator[Crowd
     try:
         yield made
     finally:
-        life.azure.faults()
-        for host in list(made.hosts):
+        for host in list(made.hosts):  # first: whatever went wrong, none may go on in the next scene's Azure
             made.kill(host)
+        life.azure.faults()

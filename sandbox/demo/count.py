@@ -81,6 +81,20 @@ def absorbed(world: World) -> int:
     return count
 
 
+def traced(world: World) -> dict[str, int]:
+    """Machines found behind what alerts named, by its kind; and what was not traced."""
+    found = {"load_balancer": 0, "application_gateway": 0, "not_traced": 0}
+    for row in table(world, "alerts"):
+        plan = plan_of(row)
+        for machine in plan.get("machines", []):
+            way = " ".join(machine["path"][:1])
+            found["load_balancer"] += way.startswith("lb-")
+            found["application_gateway"] += way.startswith("agw-")
+        found["not_traced"] += sum(
+            1 for s in plan.get("skipped", []) if s["reason"].startswith("not traced"))
+    return found
+
+
 def tally(world: World, foreign_before: dict[str, str]) -> dict[str, Any]:
     """All numbers of `build/demo.json` but `ok` and `seconds`."""
     alerts = table(world, "alerts")

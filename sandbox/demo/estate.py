@@ -29,22 +29,42 @@ ESTATE: dict[str, Any] = {
                 {"name": "allow-sql", "priority": 200, "protocol": "Tcp",
                  "destinationPortRange": "1433", "sourceAddressPrefix": "10.20.1.0/24"},
             ]},
+            {"name": "nsg-gateway", "rules": [
+                {"name": "allow-gateway-manager", "priority": 200, "protocol": "Tcp",
+                 "destinationPortRange": "65200-65535", "sourceAddressPrefix": "GatewayManager"},
+                {"name": "allow-https", "priority": 300, "protocol": "Tcp",
+                 "destinationPortRange": "443", "sourceAddressPrefix": "Internet"},
+            ]},
         ],
         "publicIps": [{"name": "pip-web-1", "address": "203.0.113.10"},
-                      {"name": "pip-legacy", "address": "203.0.113.20"}],
+                      {"name": "pip-legacy", "address": "203.0.113.20"},
+                      {"name": "pip-balancer", "address": "203.0.113.30"},
+                      {"name": "pip-gateway", "address": "203.0.113.40"}],
         "vnets": [{"name": "vnet-shop", "prefix": "10.20.0.0/16", "subnets": [
             {"name": "web", "prefix": "10.20.1.0/24", "nsg": "nsg-web"},
             {"name": "legacy", "prefix": "10.20.2.0/24", "nsg": "nsg-legacy"},
             {"name": "data", "prefix": "10.20.3.0/24", "nsg": "nsg-data"},
+            {"name": "gateway", "prefix": "10.20.4.0/24", "nsg": "nsg-gateway"},
         ]}],
         "vms": [
             {"name": "web-1", "nics": [{"name": "web-1-nic", "subnet": "vnet-shop/web",
-                                        "publicIp": "pip-web-1"}]},
-            {"name": "web-2", "nics": [{"name": "web-2-nic", "subnet": "vnet-shop/web"}]},
+                                        "publicIp": "pip-web-1", "pools": ["lb-shop/web"]}]},
+            {"name": "web-2", "nics": [{"name": "web-2-nic", "subnet": "vnet-shop/web",
+                                        "pools": ["lb-shop/web"]}]},
+            {"name": "api-1", "nics": [{"name": "api-1-nic", "subnet": "vnet-shop/data",
+                                        "gatewayPools": ["agw-shop/api"]}]},
             {"name": "legacy-1", "nics": [{"name": "legacy-1-nic", "subnet": "vnet-shop/legacy",
                                            "publicIp": "pip-legacy"}]},
             {"name": "data-1", "nics": [{"name": "data-1-nic", "subnet": "vnet-shop/data"}]},
         ],
+        "scaleSets": [{"name": "workers", "instances": 2, "subnet": "vnet-shop/data",
+                       "pools": ["lb-shop/work"]}],
+        "loadBalancers": [{
+            "name": "lb-shop", "publicIp": "pip-balancer", "pools": [{"name": "web"}, {"name": "work"}],
+            "rules": [{"frontendPort": 443, "backendPort": 8443, "pool": "web"}], "outbound": ["work"]}],
+        "gateways": [{
+            "name": "agw-shop", "subnet": "vnet-shop/gateway", "publicIp": "pip-gateway",
+            "pools": [{"name": "api", "fqdns": ["api.partner.example"]}]}],
     }],
 }
 
@@ -61,13 +81,20 @@ def nsg_id(name: str) -> str:
             f"/providers/Microsoft.Network/networkSecurityGroups/{name}")
 
 
-def c2_alert(vm: str, attackers: list[str], *, sample: bool = False) -> dict[str, Any]:
-    """A C2 alert in the REST shape, for one machine."""
+def element_id(kind: str, name: str) -> str:
+    """The resource id of something that stands before machines."""
+    return nsg_id(name).replace("networkSecurityGroups", kind)
+
+
+def c2_alert(
+    vm: str, attackers: list[str], *, sample: bool = False, resource: str = ""
+) -> dict[str, Any]:
+    """A C2 alert in the REST shape, for one machine; or for another resource, of that id."""
     now = datetime.now(UTC)
     n = next(_numbers)
     name = f"{2_517_000_000_000_000_000 + n}_00000000-0000-0000-0000-{n:012d}"
     display = "Network communication with a malicious machine detected"
-    machine = vm_id(vm)
+    machine = resource or vm_id(vm)
     properties = {
         "version": "2022-01-01.0",
         "alertType": ("SIMULATED_" if sample else "") + "Network_CommunicationWithC2",

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sandbox.demo import count
-from sandbox.demo.estate import ESTATE, c2_alert, name_of
+from sandbox.demo.estate import ESTATE, c2_alert, element_id, name_of
 from sandbox.world import ROOT, FunctionsHost, World, waiting
 
 LIFETIME_SECONDS = 25
@@ -21,6 +21,7 @@ SETTLE_SECONDS = 0.6
 
 FIRST, SECOND, SHADOWED, SAMPLE, FORGED = (
     "198.51.100.7", "198.51.100.8", "198.51.100.40", "198.51.100.50", "198.51.100.66")
+BALANCED, THROUGH = "198.51.100.80", "198.51.100.90"
 PLATFORM, OWN = "168.63.129.16", "203.0.113.20"
 
 
@@ -106,6 +107,8 @@ class Story:
         self.tell_timeline()
         numbers = count.tally(self.world, self.foreign)
         self.check_numbers(numbers)
+        self.traced()
+        numbers["traced"] = count.traced(self.world)
         result = {"ok": not self.failures, **numbers,
                   "seconds": round(time.monotonic() - started, 1)}
         self.tell_summary(result)
@@ -130,7 +133,7 @@ class Story:
             self.world.api(self.host, "GET", "health").json().get("lastSweep")))
         self.expect("the app is healthy and sweeping", swept)
         self.foreign = count.foreign_rules(self.world)
-        self.say(f"{len(self.foreign)} rules in 3 NSGs, 4 machines; a block lives "
+        self.say(f"{len(self.foreign)} rules in 4 NSGs, 7 machines; a block lives "
                  f"{LIFETIME_SECONDS} s here instead of 24 h")
 
     def blocked_and_proven(self) -> None:
@@ -289,6 +292,35 @@ class Story:
         wanted = {"generated", "event", "received", "verified", "claimed", "written", "proven",
                   "revoked", "replayed", "lifted"}
         self.expect("every hop has its time", wanted <= hops, sorted(wanted - hops) or "")
+
+    def traced(self) -> None:
+        """9: alerts on what stands before machines."""
+        self.chapter(f"9  {BALANCED} behind a load balancer, {THROUGH} through an application gateway")
+        for kind, name, attacker in (("loadBalancers", "lb-shop", BALANCED),
+                                     ("applicationGateways", "agw-shop", THROUGH)):
+            alert = self.known(c2_alert(name, [attacker], resource=element_id(kind, name)))
+            self.publish(alert)
+            plan = self.timeline(alert)["plan"]
+            for machine in plan["machines"]:
+                self.say("[cyan]" + " → ".join(machine["path"]) + "[/]")
+            for one in plan["skipped"]:
+                self.say(f"[yellow]{one['reason']}[/]")
+        self.expect("every member of both pools is guarded", self.wait(lambda: self.live(BALANCED) == {
+            (nsg, way): "active" for nsg in ("nsg-web", "nsg-data") for way in ("outbound", "inbound")}),
+            self.live(BALANCED))
+        self.expect("out: the member's guard; in: the guard of the gateway's own subnet", self.wait(
+            lambda: self.live(THROUGH) == {("nsg-data", "outbound"): "active",
+                                           ("nsg-gateway", "inbound"): "active"}), self.live(THROUGH))
+        found = count.traced(self.world)
+        self.expect("4 machines, 1 machine, and 1 name that is not guessed", found == {
+            "load_balancer": 4, "application_gateway": 1, "not_traced": 1}, found)
+        for address in (BALANCED, THROUGH):
+            self.world.api(self.host, "POST", "blocks/revoke", {"address": address, "reason": "the end"})
+        self.expect("revoked, and our rules are gone", self.wait(
+            lambda: not count.owned_rules(self.world)))
+        self.expect("the users' own rules are untouched still",
+                    count.foreign_rules(self.world) == self.foreign)
+        self.summary.append(("alerts on a load balancer and a gateway", "every machine behind them, guarded"))
 
     # --- the end ---
 
