@@ -44,6 +44,13 @@ class Crowd:
             self.hosts += pool.map(lambda n: self.world.start_host(n, **self.life.azure.settings), names)
         self.world.subscribe(*self.hosts, in_flight=in_flight, max_attempts=max_attempts)
 
+    def bury(self) -> int:
+        """Take leave of the dead → how many there were."""
+        dead = [h for h in self.hosts if not h.alive]
+        for host in dead:
+            self.kill(host)
+        return len(dead)
+
     def kill(self, host: FunctionsHost) -> None:
         """SIGKILL, if it is not dead already."""
         self.hosts.remove(host)
@@ -93,6 +100,6 @@ def crowd(stage: Stage, seed: dict[str, Any], **settings: str) -> Iterator[Crowd
     try:
         yield made
     finally:
-        for host in list(made.hosts):  # first: whatever went wrong, none may go on in the next scene's Azure
+        for host in list(made.hosts):  # first: none may go on in the next scene's Azure
             made.kill(host)
         life.azure.faults()
