@@ -149,7 +149,7 @@ def _place(
                 gaps.append(Skipped("", _no_guard(nic), nic.id))
                 continue
             for direction in row.block:
-                if direction is Direction.INBOUND and nic.hidden and scene.fronts and not nic.direct:
+                if direction is Direction.INBOUND and not nic.direct and _stopped_before(nic, scene):
                     continue  # what comes in through the gateway is stopped before it, not behind it
                 for address in addresses:
                     guard = choose_guard(readable, policy, direction, address, target, ownership)
@@ -162,6 +162,12 @@ def _place(
         for key, found in targets.items()
     ]
     return sorted(blocks, key=lambda b: (not b.decisive, b.key.nsg_id, b.key.address))
+
+
+def _stopped_before(nic: Nic, scene: Scene) -> bool:
+    """Is the gateway that the NIC is behind one whose own guard can be written?"""
+    guarded = {f"application gateway {f.name}".casefold() for f in scene.fronts if f.guard in scene.nsgs}
+    return nic.hidden.casefold() in guarded
 
 
 def _before(

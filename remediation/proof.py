@@ -73,6 +73,8 @@ def prove(nsg: Nsg, key: BlockKey, targets: Sequence[Target], ownership: Ownersh
                 detail=f"the NSG guards neither {target.nic_id} nor its subnet any more",
             )
     local = [a for t in targets for a in t.addresses if family_of(a) == family_of(key.address)]
+    if any(not t.addresses for t in targets):
+        local = []  # one of them may have any address there
     leak = first_leak(nsg, key, local)
     if leak is not None:
         return Proof(

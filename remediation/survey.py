@@ -122,11 +122,12 @@ class Survey:
         self, resource_ids: tuple[str, ...], deadline: Deadline, *, fresh: bool
     ) -> _Sight:
         """Machines, their guards as they are, and what is blocked on them already."""
+        if fresh:
+            self._tracer.forget(resource_ids, Traced())
         traced = self._tracer.trace(resource_ids, deadline)
         guards, gone = self._guards_of(traced, deadline, fresh=fresh)
         if gone:  # what we remember of these machines is out of date: a guard moved or was replaced
-            for machine in traced.machines:
-                self._tracer.forget(machine)
+            self._tracer.forget(resource_ids, traced)
             traced = self._tracer.trace(resource_ids, deadline)
             guards, _ = self._guards_of(traced, deadline, fresh=fresh)
         return traced, guards
@@ -159,7 +160,8 @@ class Survey:
                     guard, lambda g=guard: self._read_guard(g, deadline)  # type: ignore[misc]  # bound now
                 )
                 gone = gone or not all(_guards(seen.nsg, n) for m in traced.machines for n in m.nics
-                                       if guard in n.guards)
+                                       if guard in n.guards) or not all(
+                    f.subnet_id in seen.nsg.subnets for f in traced.fronts if f.guard == guard)
             except PermanentError as error:
                 gone = gone or isinstance(error, NotFound)
                 say(_log, "guard-unreadable", level=logging.WARNING, nsg=guard, error=str(error))

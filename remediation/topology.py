@@ -92,7 +92,8 @@ def name_of(resource_id: str) -> str:
 def owner_of(configuration_id: str) -> str:
     """The resource an IP configuration or frontend belongs to: its id up to that part."""
     low = configuration_id.lower()
-    for part in ("/ipconfigurations/", "/frontendipconfigurations/", "/gatewayipconfigurations/"):
+    for part in ("/ipconfigurations/", "/frontendipconfigurations/", "/gatewayipconfigurations/",
+                 "/azurefirewallipconfigurations/", "/bastionhostipconfigurations/"):
         head, found, _ = low.partition(part)
         if found:
             return head

@@ -45,6 +45,11 @@ def fill(query: str, /, **values: str | Sequence[str]) -> str:
     return query
 
 
+def askable(text: str) -> bool:
+    """May the text stand in a query? Names in other alphabets may not: such resources are read by GET."""
+    return _SAFE.fullmatch(text) is not None
+
+
 class Graph:
     """What we ask of Microsoft.ResourceGraph."""
 

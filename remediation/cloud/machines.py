@@ -65,6 +65,10 @@ class Machines:
         for nic in machine.nics:
             self._subnets.forget(nic.subnet_id)
 
+    def forget_subnet(self, subnet_id: str) -> None:
+        """The same of a subnet."""
+        self._subnets.forget(subnet_id)
+
     def _virtual_machine(self, vm: ResourceId, deadline: Deadline) -> Machine:
         view = self._aside.submit(self._first_view, str(vm), deadline)
         body = self._clients.arm_get(

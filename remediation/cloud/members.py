@@ -8,16 +8,20 @@ the NIC or its subnet (`survey`).
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from remediation.clock import Deadline
-from remediation.cloud.graph import Graph
+from remediation.cloud.graph import Graph, askable
 from remediation.cloud.machines import Machines, hiding_gateway, id_of, is_direct
 from remediation.cloud.network import Network
-from remediation.errors import NotFound, PermanentError
+from remediation.errors import NotFound, PermanentError, Unfinished
+from remediation.log import say
 from remediation.model import Machine, Nic, ResourceId
+
+_log = logging.getLogger(__name__)
 
 TOGETHER = 200
 """Ids in one query: its text stays well below the service's limit."""
@@ -84,19 +88,28 @@ class Members:
                      self._guards([*rows.values(), *uniform.values()], deadline))
         for machine_id in sorted(wanted):
             self._add(machine_id, where.get(machine_id), made, found, deadline)
-        for instance in sorted(set(instances)):
-            nics_here = made.nics_of(instance)
-            if nics_here:
-                found.machines[instance] = Machine(instance, nics_here)
+        self._add_instances(sorted(set(instances)), made, found, deadline)
+        return found
+
+    def _add_instances(
+        self, instances: Sequence[str], made: _Made, found: Found, deadline: Deadline
+    ) -> None:
+        sets = sorted({one.partition("/virtualmachines/")[0] for one in instances})
+        known = {str(r["id"]).lower(): r for r in self._ask("scale_set_instances", sets, deadline)}
+        for instance in instances:
+            nics, row = made.nics_of(instance), known.get(instance, {})
+            if nics:
+                found.machines[instance] = Machine(
+                    instance, nics, str(row.get("power") or ""), str(row.get("location") or ""))
             else:
                 found.missing[instance] = "the scale set's instance is not known (any more)"
-        return found
 
     def _add(
         self, machine_id: str, row: Mapping[str, Any] | None, made: _Made, found: Found, deadline: Deadline
     ) -> None:
+        _in_time(deadline)
         nics = made.nics_of(machine_id)
-        if row is not None and nics:
+        if row is not None and nics and all(n.guards for n in nics):
             found.machines[machine_id] = Machine(
                 machine_id, nics, str(row.get("power") or ""), str(row.get("location") or ""))
             return
@@ -104,8 +117,8 @@ class Members:
         try:
             if parts is None:
                 raise NotFound(f"{machine_id} is no machine's id")
-            machine = self._machines.one(parts, deadline)  # the graph does not know it yet
-            found.machines[machine_id] = replace(machine, named="", path=())
+            machine = self._machines.one(parts, deadline)  # the graph does not know it, or no guard, yet
+            found.machines[machine_id] = machine
         except NotFound:
             found.missing[machine_id] = "the machine is not there (any more)"
         except PermanentError as error:
@@ -115,6 +128,7 @@ class Members:
         self, nics: set[str], rows: Mapping[str, Mapping[str, Any]], found: Found, deadline: Deadline
     ) -> None:
         for nic in sorted(nics):
+            _in_time(deadline)
             try:
                 owner = str(rows[nic].get("vmId") or "") if nic in rows else id_of(
                     (self._network.read_nic(nic, deadline).get("properties") or {}).get("virtualMachine"))
@@ -134,8 +148,9 @@ class Members:
     ) -> dict[str, Mapping[str, Any]]:
         found: dict[str, Mapping[str, Any]] = {}
         for some_nics, some_machines in itertools.zip_longest(
-                itertools.batched(sorted(nics), TOGETHER, strict=False),
-                itertools.batched(sorted(machines), TOGETHER, strict=False)):
+                itertools.batched(sorted(filter(askable, nics)), TOGETHER, strict=False),
+                itertools.batched(sorted(filter(askable, machines)), TOGETHER, strict=False)):
+            _in_time(deadline)
             rows = self._graph.rows(
                 "nics", deadline, nics=some_nics or NOBODY, machines=some_machines or NOBODY)
             found.update({str(r["id"]).lower(): r for r in rows})
@@ -159,12 +174,22 @@ class Members:
         found = {str(r["subnetId"]): str(r["id"]).lower()
                  for r in self._ask("subnet_guards", sorted(subnets), deadline)}
         for subnet in sorted(subnets - set(found)):
-            found[subnet] = self._machines.subnet_guard(subnet, deadline)
+            _in_time(deadline)
+            try:
+                found[subnet] = self._machines.subnet_guard(subnet, deadline)
+            except PermanentError as error:  # its machines have no guard that is known: the plan says so
+                say(_log, "subnet-unreadable", level=logging.WARNING, subnet=subnet, error=str(error))
         return found
 
     def _ask(self, query: str, ids: Sequence[str], deadline: Deadline) -> Iterator[dict[str, Any]]:
-        for some in itertools.batched(ids, TOGETHER, strict=False):
+        for some in itertools.batched(filter(askable, ids), TOGETHER, strict=False):
+            _in_time(deadline)
             yield from self._graph.rows(query, deadline, ids=some)
+
+
+def _in_time(deadline: Deadline) -> None:
+    if deadline.over:
+        raise Unfinished("the budget ended before all machines were looked at")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ at their ends are read together. What leads nowhere is named, with the reason: o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,7 +36,9 @@ from remediation.topology import (
 
 NETWORK_API = "2024-05-01"
 READS_AT_ONCE = 8
-DEEPEST, MOST_ELEMENTS, MOST_MACHINES = 6, 60, 5_000
+KEEP_SECONDS = 60.0
+"""Pools and scale sets change by themselves: what is behind an element is not kept for longer."""
+DEEPEST, MOST_ELEMENTS, MOST_MACHINES, MOST_TOLD = 6, 60, 2_000, 3
 NOT_TRACED: Mapping[str, str] = {
     "microsoft.hybridcompute/machines": "an Arc machine: its network is not Azure's",
     "microsoft.containerservice/managedclusters": "a cluster: its node pools are scale sets",
@@ -79,10 +81,12 @@ class _Ends:
     addresses: dict[tuple[str, str], _Way] = field(default_factory=dict)
     dead: list[tuple[_Way, str]] = field(default_factory=list)
     gateways: list[dict[str, Any]] = field(default_factory=list)
+    direct: set[str | tuple[str, str]] = field(default_factory=set)
+    """Reached otherwise than through an application gateway."""
 
 
 class Tracer:
-    """Finds machines; answers are kept for some minutes and shared between alerts."""
+    """Finds machines; answers are kept for a while and shared between alerts."""
 
     def __init__(
         self, clients: Clients, machines: Machines, members: Members, clock: Clock, keep_seconds: float
@@ -90,7 +94,7 @@ class Tracer:
         self._clients = clients
         self._machines = machines
         self._members = members
-        self._kept: Kept[str, Traced] = Kept(clock, keep_seconds)
+        self._kept: Kept[str, Traced] = Kept(clock, min(KEEP_SECONDS, keep_seconds))
         self._pool = ThreadPoolExecutor(READS_AT_ONCE, "trace")
 
     def trace(self, resource_ids: Sequence[str], deadline: Deadline) -> Traced:
@@ -110,10 +114,14 @@ class Tracer:
         return Traced(
             tuple(machines.values()), tuple(dict.fromkeys(untraced)), tuple(fronts.values()))
 
-    def forget(self, machine: Machine) -> None:
-        """What is kept of the machine is known to be wrong: the next look reads it anew."""
-        self._kept.forget(machine.named)
-        self._machines.forget(machine)
+    def forget(self, resource_ids: Iterable[str], traced: Traced) -> None:
+        """What is kept of these is known to be wrong: the next look reads it anew."""
+        for resource in resource_ids:
+            self._kept.forget(resource.lower().rstrip("/"))
+        for machine in traced.machines:
+            self._machines.forget(machine)
+        for front in traced.fronts:
+            self._machines.forget_subnet(front.subnet_id)
 
     def _one(self, resource: str, deadline: Deadline) -> Traced:
         kind = kind_of(resource)
@@ -142,9 +150,10 @@ class Tracer:
             elements = [way for way in level if not self._ends_here(way, ends)]
             elements = [w for w in {w.lead.target: w for w in elements}.values() if w.lead.target not in seen]
             seen |= {w.lead.target for w in elements}
-            if len(seen) > MOST_ELEMENTS:
-                ends.dead.append((elements[0], f"more than {MOST_ELEMENTS} elements: not all were followed"))
-                break
+            if len(elements) > MOST_ELEMENTS:
+                more = len(elements) - MOST_ELEMENTS
+                ends.dead.append((level[0], f"{more} elements beyond {MOST_ELEMENTS} were not followed"))
+                elements = elements[:MOST_ELEMENTS]
             level = []
             for way, body in zip(elements, self._pool.map(
                     lambda w: self._body(w.lead.target, deadline, must=not depth), elements), strict=True):  # noqa: B023 - used at once
@@ -166,11 +175,14 @@ class Tracer:
         if way.lead.kind is Kind.NOWHERE:
             ends.dead.append((way, target))
         elif way.lead.kind is Kind.ADDRESS:
-            ends.addresses.setdefault((target, way.lead.network), way)
+            key = (target, way.lead.network)
+            ends.addresses.setdefault(key, way)
+            ends.direct |= set() if way.hidden else {key}
         elif kind == VIRTUAL_MACHINE:
             ends.machines.setdefault(target, way)
         elif kind == NIC:
             ends.nics.setdefault(target, way)
+            ends.direct |= set() if way.hidden else {target}
         elif kind == INSTANCE:
             ends.instances.setdefault(target, way)
         elif kind == INSTANCE_NIC:
@@ -214,6 +226,7 @@ class Tracer:
         for key, way in ends.addresses.items():
             if key in nics:
                 ends.nics.setdefault(nics[key], way)
+                ends.direct |= {nics[key]} if key in ends.direct else set()
             else:
                 network = f" in {name_of(key[1])}" if key[1] else ""
                 ends.dead.append((way, f"{way.lead.via}: {key[0]}{network} is the address of no machine"))
@@ -222,6 +235,7 @@ class Tracer:
 
     def _machines_at(self, root: str, ends: _Ends, deadline: Deadline) -> Traced:
         found = Found()
+        more = _cut(ends)
         if ends.machines or ends.nics or ends.instances:
             found = self._members.read(ends.machines, ends.nics, ends.instances, deadline)
         ways = {**ends.machines, **ends.instances}
@@ -230,7 +244,7 @@ class Tracer:
             if nic in ends.nics:
                 by_machine.setdefault(owner, []).append((nic, ends.nics[nic]))
         machines = []
-        for machine in list(found.machines.values())[:MOST_MACHINES]:
+        for machine in found.machines.values():
             through = by_machine.get(machine.id, [])
             if machine.id in ways:
                 path, hidden = ways[machine.id].path, {n.id: ways[machine.id].hidden for n in machine.nics}
@@ -238,11 +252,11 @@ class Tracer:
                 path, hidden = (*through[0][1].path, name_of(through[0][0])), {
                     nic: way.hidden for nic, way in through}
             path = path if path[-1:] == (name_of(machine.id),) else (*path, name_of(machine.id))
-            machines.append(replace(machine, named=root, path=path, nics=_hidden(machine.nics, hidden)))
+            nics = _hidden(machine.nics, hidden, ends.direct)
+            machines.append(replace(machine, named=root, path=path, nics=nics))
         dead = [(root, f"not traced: {_shown(way)}{why}") for way, why in ends.dead]
-        dead += [(one, f"not traced: {why}") for one, why in found.missing.items()]
-        if len(found.machines) > MOST_MACHINES:
-            more = len(found.machines) - MOST_MACHINES
+        dead += _told(found.missing, root)
+        if more:
             dead.append((root, f"not traced: {more} machines beyond the {MOST_MACHINES} of one alert"))
         if not machines and not dead:
             dead.append((root, f"not traced: no machine is behind {name_of(root)}"))
@@ -257,8 +271,33 @@ class Tracer:
         return Front(gateway_id, name_of(gateway_id), subnet, guard)
 
 
-def _hidden(nics: Iterable[Nic], hidden: Mapping[str, str]) -> tuple[Nic, ...]:
-    return tuple(replace(n, hidden=n.hidden or hidden.get(n.id, "")) for n in nics)
+def _hidden(
+    nics: Iterable[Nic], hidden: Mapping[str, str], direct: Collection[object]
+) -> tuple[Nic, ...]:
+    return tuple(replace(n, hidden=n.hidden or hidden.get(n.id, ""), direct=n.direct or n.id in direct)
+                 for n in nics)
+
+
+def _told(missing: Mapping[str, str], root: str) -> Iterator[tuple[str, str]]:
+    """What is missing, and why: of many with one reason, how many."""
+    by_reason: dict[str, list[str]] = {}
+    for one, why in missing.items():
+        by_reason.setdefault(why, []).append(one)
+    for why, those in by_reason.items():
+        if len(those) > MOST_TOLD:
+            yield root, f"not traced: {len(those)} times: {why}"
+        else:
+            yield from ((one, f"not traced: {why}") for one in those)
+
+
+def _cut(ends: _Ends) -> int:
+    """Leave no more ends than may be read → how many are left out."""
+    more = 0
+    for kept in (ends.machines, ends.nics, ends.instances):
+        for one in list(kept)[MOST_MACHINES:]:
+            del kept[one]
+            more += 1
+    return more
 
 
 def _shown(way: _Way) -> str:

@@ -21,7 +21,7 @@ from remediation.ledger.store import CHUNK, Op, Row, Tables, encode, pack, unpac
 from remediation.model import Alert, Plan, Verdict, from_utc, utc
 
 QUARANTINE = "~quarantine"
-SHOWN_MACHINES = 1_000
+SHOWN_MACHINES, SHOWN_PER_BLOCK = 1_000, 60
 """A recorded plan names so many machines, and counts all."""
 INLINE_RAW = 4 * CHUNK
 LONGEST_ACTIONS = 30_000
@@ -219,7 +219,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
                 "id": b.key.id, "nsg": b.key.nsg_id, "direction": b.key.direction.value,
                 "address": b.key.address, "lifetimeSeconds": int(b.lifetime.total_seconds()),
                 "decisive": b.decisive, "asks": list(b.ask),
-                "machines": sorted({t.machine_id for t in b.targets}),
+                "machines": sorted({t.machine_id for t in b.targets})[:SHOWN_PER_BLOCK],
             }
             for b in plan.blocks
         ],

@@ -143,6 +143,8 @@ def test_an_element_that_may_not_be_read_does_not_hold_up_the_others(azure: Azur
     machines, untraced = trace(azure, f"{NETWORK}/natGateways/nat")
     assert machines == {}
     assert "AuthorizationFailed" in untraced[0]
+    azure.start()
+    assert set(trace(azure, f"{NETWORK}/networkInterfaces/nic3")[0]) == {"vm3"}, "its own guard is known"
 
 
 def test_a_c2_alert_on_a_load_balancer_is_blocked_before_all_of_its_machines(azure: Azure):
@@ -177,6 +179,14 @@ def test_a_gateway_without_a_guard_is_told(azure: Azure):
     azure.attack(resourceIdentifiers=[
         {"type": "AzureResource", "azureResourceId": f"{NETWORK}/applicationGateways/agw"}])
     assert any("agw: its subnet has no network security group" in n for n in azure.notices("alert"))
+
+
+def test_a_machine_says_whether_it_runs(azure: Azure):
+    azure.world.seed(site())
+    found = azure.app.responder._survey._tracer.trace([LB], azure.app.budget())
+    assert {m.path[-1]: m.power for m in found.machines} == {
+        "vm": "PowerState/running", "vm2": "PowerState/running", "vm3": "PowerState/deallocated",
+        "uni/0": "PowerState/running", "uni/1": "PowerState/running"}
 
 
 def test_a_pool_costs_a_handful_of_queries(azure: Azure):

@@ -312,8 +312,13 @@ def test_a_machine_that_is_reached_past_the_gateway_too_is_guarded_itself():
 ])
 def test_a_gateway_without_a_guard_is_told_with_what_is_missing(guard: str, why: str):
     found = plan(scene=behind(replace(FRONT, guard=guard)))
-    assert places(found, IN) == set()
+    assert places(found, IN) == {SUBNET_NSG}, "better there than nowhere"
     assert any(why in n and "agw" in n for n in found.notices)
+
+
+def test_a_machine_behind_another_gateway_keeps_its_own_block():
+    other = replace(NIC, hidden="application gateway other")
+    assert places(plan(scene=behind(nic=other)), IN) == {BASE + "agw", SUBNET_NSG}
 
 
 def test_a_policy_that_blocks_outbound_only_leaves_the_gateway_alone():

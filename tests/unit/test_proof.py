@@ -218,3 +218,15 @@ def test_thousands_of_addresses_are_each_looked_for_not_each_compared(monkeypatc
     target = Target("/m", "/n", SUBNET, ("10.0.0.4",))
     assert all(prove(nsg, BlockKey(ID, Direction.OUTBOUND, a), [target], OURS).effective for a in addresses)
     assert len(read) < 3 * len(addresses)
+
+
+def test_a_target_that_may_have_any_address_is_not_proven_by_its_neighbours():
+    allow = Rule(name="web", priority=100, direction=Direction.INBOUND, allow=True,
+                 destinations=("10.0.2.0/24",))
+    ours = Wanted("defender-block-prod-inbound", Direction.INBOUND, 4, (ATTACKER,), 150).as_rule(
+        OURS.description(""))
+    nsg = Nsg(ID, (allow, ours), frozenset({SUBNET}))
+    machine, gateway = Target("/m", "/n", SUBNET, ("10.0.1.4",)), Target("/agw", "/agw", SUBNET, ())
+    key = BlockKey(ID, Direction.INBOUND, ATTACKER)
+    assert prove(nsg, key, [machine], OURS).effective
+    assert prove(nsg, key, [machine, gateway], OURS).outcome is Outcome.SHADOWED

@@ -165,6 +165,8 @@ def test_a_gateway_hides_clients_and_a_name_is_not_guessed():
     ({"ipConfiguration": config("a")}, nic("a")),
     ({"ipConfiguration": ref(f"{LB}/frontendIPConfigurations/f")}, LB),
     ({"ipConfiguration": ref(f"{AGW}/frontendIPConfigurations/f")}, AGW),
+    ({"ipConfiguration": ref(f"{NET}/azureFirewalls/fw/azureFirewallIpConfigurations/c")},
+     f"{NET}/azureFirewalls/fw"),
     ({"natGateway": ref(f"{NET}/natGateways/n")}, f"{NET}/natGateways/n"),
 ])
 def test_a_public_address_leads_to_its_owner(properties: dict[str, Any], target: str):
