@@ -121,6 +121,7 @@ class Sandbox:
     async def running(self) -> AsyncIterator[None]:
         """Serve until the block ends."""
         key, chain = self._certificate()
+        await asyncio.to_thread(self.arm.graph.warm)
         tasks = []
         for name, app in self._apps().items():
             tls: dict[str, Any] = (
