@@ -166,27 +166,45 @@ class Nic:
 
 
 @dataclass(frozen=True, slots=True)
+class Mapped:
+    """Ports of a load balancer, first and last, that lead to a port of a member. `alone`: to no other."""
+
+    front: tuple[int, int]
+    back: int
+    alone: bool = False
+
+    def __str__(self) -> str:
+        first, last = self.front
+        shown = f"{first}" if first == last else f"{first}-{last}"
+        return f"{shown} → {self.back}" + (", to it alone" if self.alone else "")
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """A machine behind an alert. `power` is Azure's code, such as `PowerState/running`, or ''.
-    `named` is the resource of the alert that led to it, `path` the way from there, for people."""
+    `path` is the way from the resource that the alert names, for people; `ports` those of what stands
+    before it that lead to it; `speaks_out`: does that carry its traffic out? None: it does not say."""
 
     id: str
     nics: tuple[Nic, ...] = ()
     power: str = ""
     location: str = ""
-    named: str = ""
     path: tuple[str, ...] = ()
+    ports: tuple[Mapped, ...] = ()
+    speaks_out: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
     """An application gateway on the way to machines: what comes in through it bears its own address
-    behind it, so only the guard of its subnet sees the client's. `guard`: that NSG, or ''."""
+    behind it, so only the guard of its subnet sees the client's. `guard`: that NSG, or ''; `trouble`: why
+    it is not known, or ''."""
 
     id: str
     name: str
     subnet_id: str
     guard: str = ""
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

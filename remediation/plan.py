@@ -7,7 +7,7 @@ need a person first (questions, caps, an unconfirmed alert)?
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -139,20 +139,31 @@ def _place(
 ) -> list[PlannedBlock]:
     """One block per (guard, direction, address), for all machines behind that guard."""
     targets: dict[BlockKey, list[Target]] = {}
+    imagined: dict[BlockKey, Nsg] = {}
+
+    def imagine(nsg: Nsg, key: BlockKey) -> Nsg:
+        """The NSG with the block in it: made once, however many machines are behind it."""
+        if key not in imagined:
+            imagined[key] = with_wanted(nsg, key, policy, ownership)
+        return imagined[key]
+
     for machine in scene.machines:
         if not machine.nics:
             gaps.append(Skipped("", "the machine has no network interface", machine.id))
         for nic in machine.nics:
-            target = Target(machine.id, nic.id, nic.subnet_id, nic.private_addresses, nic.hidden)
+            stopped = _stopped_before(nic, scene)
+            target = Target(machine.id, nic.id, nic.subnet_id, nic.private_addresses,
+                            "" if stopped else nic.hidden)
             readable = [scene.nsgs[g] for g in nic.guards if g in scene.nsgs]
             if not readable:
                 gaps.append(Skipped("", _no_guard(nic), nic.id))
                 continue
+            order = readable if policy.guard == "subnet" else readable[::-1]
             for direction in row.block:
-                if direction is Direction.INBOUND and not nic.direct and _stopped_before(nic, scene):
+                if direction is Direction.INBOUND and stopped and not nic.direct:
                     continue  # what comes in through the gateway is stopped before it, not behind it
                 for address in addresses:
-                    guard = choose_guard(readable, policy, direction, address, target, ownership)
+                    guard = choose_guard(order, direction, address, target, ownership, imagine)
                     targets.setdefault(BlockKey(guard.id, direction, address), []).append(target)
     if Direction.INBOUND in row.block:
         for front in scene.fronts:
@@ -177,8 +188,8 @@ def _before(
     """Inbound blocks on the guard of a gateway's subnet. Its addresses there are Azure's to choose: the
     proof takes any."""
     if front.guard not in scene.nsgs:
-        why = ("its network security group cannot be read" if front.guard
-               else "its subnet has no network security group")
+        why = front.trouble or ("its network security group cannot be read" if front.guard
+                                else "its subnet has no network security group")
         gaps.append(Skipped("", (f"application gateway {front.name}: {why}, so what comes in through it "
                                  "cannot be stopped here"), front.id))
         return
@@ -194,15 +205,14 @@ def _no_guard(nic: Nic) -> str:
 
 
 def choose_guard(
-    readable: list[Nsg], policy: Policy, direction: Direction, address: str, target: Target,
-    ownership: Ownership,
+    order: Sequence[Nsg], direction: Direction, address: str, target: Target, ownership: Ownership,
+    imagine: Callable[[Nsg, BlockKey], Nsg],
 ) -> Nsg:
-    """The first guard on which the block would hold; the subnet's before the NIC's unless the
-    policy says otherwise. If it would hold on none, the first: the proof will tell."""
-    order = readable if policy.guard == "subnet" else readable[::-1]
+    """The first guard, in the policy's order, on which the block would hold. If it would hold on none,
+    the first: the proof will tell."""
     for nsg in order:
         key = BlockKey(nsg.id, direction, address)
-        if prove(with_wanted(nsg, key, policy, ownership), key, [target], ownership).effective:
+        if prove(imagine(nsg, key), key, [target], ownership).effective:
             return nsg
     return order[0]
 

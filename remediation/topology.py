@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from remediation.model import Mapped
+
 type Body = Mapping[str, Any]
 
 NET, COMPUTE = "microsoft.network", "microsoft.compute"
@@ -28,7 +30,6 @@ FIREWALL, BASTION = f"{NET}/azurefirewalls", f"{NET}/bastionhosts"
 NETWORK_GATEWAY = f"{NET}/virtualnetworkgateways"
 NETWORK, SUBNET = f"{NET}/virtualnetworks", f"{NET}/virtualnetworks/subnets"
 
-
 _PART = r"[\w.()-]{1,128}"
 _ID = re.compile(
     rf"/subscriptions/[0-9a-f-]{{36}}/resourcegroups/{_PART}/providers/(?P<rest>{_PART}(?:/{_PART}){{2,8}})")
@@ -40,20 +41,6 @@ class Kind(StrEnum):
     RESOURCE = "resource"
     ADDRESS = "address"
     NOWHERE = "nowhere"
-
-
-@dataclass(frozen=True, slots=True)
-class Mapped:
-    """A port of the element that leads to a port of the member. `alone`: to no other member."""
-
-    front: tuple[int, int]
-    back: int
-    alone: bool = False
-
-    def meets(self, port: int) -> bool:
-        """Is the port one of the two?"""
-        first, last = self.front
-        return port == self.back or first <= port <= last
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from chaos.life import LEASE_OVER, LIFE_HOURS, Life
 from chaos.stage import Stage, aside, joined, scene, when_struck
+from remediation.ledger.forms import encode
 from remediation.ledger.leases import LEASE
-from remediation.ledger.store import encode
 from tests.estate import ATTACKER, SECOND, estate, nsg_id
 
 MOST_REQUESTS = 60

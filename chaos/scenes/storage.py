@@ -11,7 +11,8 @@ from typing import Any
 from chaos.life import LIFE_HOURS, Life
 from chaos.matrix import prepare
 from chaos.stage import Stage, aside, joined, scene
-from remediation.ledger.store import Table, encode
+from remediation.ledger.forms import encode
+from remediation.ledger.store import Table
 from sandbox.world import World, waiting
 from tests.azure import OPERATOR
 from tests.estate import ATTACKER, SECOND, estate, nsg_id

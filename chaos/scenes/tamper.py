@@ -10,7 +10,7 @@ from typing import Any
 
 from chaos.life import LIFE_HOURS, PLATFORM, Life, hosts
 from chaos.stage import Stage, scene
-from remediation.ledger.store import encode
+from remediation.ledger.forms import encode
 from remediation.policy import DEFAULT_POLICY, load_policy
 from tests.azure import OPERATOR
 from tests.estate import ATTACKER, SECOND, alert, estate, nsg_id

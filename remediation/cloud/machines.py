@@ -83,7 +83,7 @@ class Machines:
         nics = tuple(self._nic(one, view, deadline) for one in ids)
         return Machine(
             id=str(vm), nics=nics, power=_power(properties), location=str(body.get("location", "")),
-            named=str(vm), path=(vm.name,),
+            path=(vm.name,),
         )
 
     def _first_view(self, vm_id: str, deadline: Deadline) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """Machines read many at a time from Resource Graph, and what it does not know, one by one from ARM.
 
-The graph lags: a machine or NIC that it lacks is asked for by GET; a NIC that seems to have no guard is
-looked at again; and a guard is only believed when the NSG itself, read before anything is planned, names
+The graph lags: a machine or NIC that it lacks is asked for by GET; one that seems to have no guard is looked
+at again; and a guard is only believed when the NSG itself, read before anything is planned, names
 the NIC or its subnet (`survey`).
 """
 
@@ -11,6 +11,7 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from remediation.clock import Deadline
@@ -26,6 +27,9 @@ _log = logging.getLogger(__name__)
 TOGETHER = 200
 """Ids in one query: its text stays well below the service's limit."""
 NOBODY = ["-"]
+LOOKED_AT_AGAIN = 20
+"""So many machines without a guard are read by GET as well: the graph may lag. Of more, its word is taken:
+those with a guard must not wait for them."""
 
 
 @dataclass
@@ -62,7 +66,8 @@ class Members:
         pairs = set(wanted)
         addresses = sorted({a for a, _ in pairs})
         found: dict[tuple[str, str], str] = {}
-        for some in itertools.batched(addresses, TOGETHER, strict=False):
+        for some in itertools.batched(filter(askable, addresses), TOGETHER, strict=False):
+            _in_time(deadline)
             for row in self._graph.rows("private_addresses", deadline, addresses=some):
                 key = (str(row["address"]), str(row["subnetId"]).partition("/subnets/")[0])
                 if key in pairs:
@@ -86,8 +91,16 @@ class Members:
         uniform = self._instance_rows(set(instances), found, deadline)
         made = _Made({**rows, **uniform}, self._addresses([*rows.values(), *uniform.values()], deadline),
                      self._guards([*rows.values(), *uniform.values()], deadline))
+        bare = 0
         for machine_id in sorted(wanted):
-            self._add(machine_id, where.get(machine_id), made, found, deadline)
+            row, here = where.get(machine_id), made.nics_of(machine_id)
+            guarded = all(n.guards for n in here)
+            bare += not guarded
+            if row is not None and here and (guarded or bare > LOOKED_AT_AGAIN):
+                found.machines[machine_id] = Machine(
+                    machine_id, here, str(row.get("power") or ""), str(row.get("location") or ""))
+            else:  # the graph does not know it yet, or no guard of it
+                self._add_by_itself(machine_id, found, deadline)
         self._add_instances(sorted(set(instances)), made, found, deadline)
         return found
 
@@ -104,21 +117,13 @@ class Members:
             else:
                 found.missing[instance] = "the scale set's instance is not known (any more)"
 
-    def _add(
-        self, machine_id: str, row: Mapping[str, Any] | None, made: _Made, found: Found, deadline: Deadline
-    ) -> None:
+    def _add_by_itself(self, machine_id: str, found: Found, deadline: Deadline) -> None:
         _in_time(deadline)
-        nics = made.nics_of(machine_id)
-        if row is not None and nics and all(n.guards for n in nics):
-            found.machines[machine_id] = Machine(
-                machine_id, nics, str(row.get("power") or ""), str(row.get("location") or ""))
-            return
         parts = ResourceId.parse(machine_id)
         try:
             if parts is None:
                 raise NotFound(f"{machine_id} is no machine's id")
-            machine = self._machines.one(parts, deadline)  # the graph does not know it, or no guard, yet
-            found.machines[machine_id] = machine
+            found.machines[machine_id] = self._machines.one(parts, deadline)
         except NotFound:
             found.missing[machine_id] = "the machine is not there (any more)"
         except PermanentError as error:
@@ -200,10 +205,16 @@ class _Made:
     addresses: Mapping[str, str]
     guards: Mapping[str, str]
 
+    @cached_property
+    def _by_machine(self) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:
+        found: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+        for nic_id, row in sorted(self.rows.items()):
+            found.setdefault(str(row.get("vmId") or ""), []).append((nic_id, row))
+        return found
+
     def nics_of(self, machine_id: str) -> tuple[Nic, ...]:
         """In the order of their ids."""
-        return tuple(self._nic(nic_id, row) for nic_id, row in sorted(self.rows.items())
-                     if row.get("vmId") == machine_id)
+        return tuple(self._nic(nic_id, row) for nic_id, row in self._by_machine.get(machine_id, ()))
 
     def _nic(self, nic_id: str, row: Mapping[str, Any]) -> Nic:
         configurations = _configurations(row)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from remediation.clock import Clock, Deadline
@@ -144,30 +145,42 @@ class Tracer:
     def _walk(self, root: str, deadline: Deadline) -> Traced:
         """Level by level; the root itself must be there."""
         ends = _Ends()
-        level = [_Way(Lead(Kind.RESOURCE, root), (name_of(root),))]
-        seen: set[str] = set()
+        first = _Way(Lead(Kind.RESOURCE, root), (name_of(root),))
+        level, seen = self._put(ends, [first], set()), {root}
         for depth in range(DEEPEST):
-            elements = [way for way in level if not self._ends_here(way, ends)]
-            elements = [w for w in {w.lead.target: w for w in elements}.values() if w.lead.target not in seen]
-            seen |= {w.lead.target for w in elements}
-            if len(elements) > MOST_ELEMENTS:
-                more = len(elements) - MOST_ELEMENTS
-                ends.dead.append((level[0], f"{more} elements beyond {MOST_ELEMENTS} were not followed"))
-                elements = elements[:MOST_ELEMENTS]
-            level = []
-            for way, body in zip(elements, self._pool.map(
-                    lambda w: self._body(w.lead.target, deadline, must=not depth), elements), strict=True):  # noqa: B023 - used at once
-                if isinstance(body, str):
-                    ends.dead.append((way, body))
-                else:
-                    level += [way.on(lead) for lead in leads(body)]
-                    if kind_of(way.lead.target) == GATEWAY:
-                        ends.gateways.append(body)
+            bodies = self._pool.map(partial(self._body, deadline=deadline, must=not depth), level)
+            found = [way for one, body in zip(level, bodies, strict=True)
+                     for way in self._beyond(one, body, ends)]
+            level = self._put(ends, found, seen)
+            seen |= {way.lead.target for way in level}
             if not level:
                 break
+        for way in level:
+            ends.dead.append((way, f"{name_of(way.lead.target)} lies too far behind: it was not followed"))
         self._open_sets(ends, deadline)
         self._find_addresses(ends, deadline)
         return self._machines_at(root, ends, deadline)
+
+    def _put(self, ends: _Ends, ways: Iterable[_Way], seen: Collection[str]) -> list[_Way]:
+        """Put ways where they end → those that go on, to elements not seen yet, the first way to each."""
+        further: dict[str, _Way] = {}
+        for way in ways:
+            if not self._ends_here(way, ends) and way.lead.target not in seen:
+                further.setdefault(way.lead.target, way)
+        kept, left = list(further.values())[:MOST_ELEMENTS], list(further.values())[MOST_ELEMENTS:]
+        if left:
+            ends.dead.append((left[0], f"{len(left)} elements beyond {MOST_ELEMENTS} were not followed"))
+        return kept
+
+    @staticmethod
+    def _beyond(way: _Way, body: dict[str, Any] | str, ends: _Ends) -> list[_Way]:
+        """Where the element at the end of the way leads."""
+        if isinstance(body, str):
+            ends.dead.append((way, body))
+            return []
+        if kind_of(way.lead.target) == GATEWAY:
+            ends.gateways.append(body)
+        return [way.on(lead) for lead in leads(body)]
 
     def _ends_here(self, way: _Way, ends: _Ends) -> bool:
         """Put the way where it ends; False if it goes on."""
@@ -195,8 +208,9 @@ class Tracer:
             return False
         return True
 
-    def _body(self, element: str, deadline: Deadline, *, must: bool) -> dict[str, Any] | str:
-        """The element as ARM has it, or why it cannot be read."""
+    def _body(self, way: _Way, *, deadline: Deadline, must: bool) -> dict[str, Any] | str:
+        """The element as ARM has it, or why it cannot be read; `must`: then that is raised."""
+        element = way.lead.target
         subscription = element.split("/")[2]
         try:
             return self._clients.arm_get(subscription, element, NETWORK_API, deadline)
@@ -248,12 +262,17 @@ class Tracer:
             through = by_machine.get(machine.id, [])
             if machine.id in ways:
                 path, hidden = ways[machine.id].path, {n.id: ways[machine.id].hidden for n in machine.nics}
+                through = [(machine.id, ways[machine.id])]
             else:
                 path, hidden = (*through[0][1].path, name_of(through[0][0])), {
                     nic: way.hidden for nic, way in through}
             path = path if path[-1:] == (name_of(machine.id),) else (*path, name_of(machine.id))
-            nics = _hidden(machine.nics, hidden, ends.direct)
-            machines.append(replace(machine, named=root, path=path, nics=nics))
+            said = [way.lead.speaks_out for _, way in through if way.lead.speaks_out is not None]
+            machines.append(replace(
+                machine, path=path, nics=_hidden(machine.nics, hidden, ends.direct),
+                ports=tuple(dict.fromkeys(p for _, way in through for p in way.lead.ports)),
+                speaks_out=any(said) if said else None,
+            ))
         dead = [(root, f"not traced: {_shown(way)}{why}") for way, why in ends.dead]
         dead += _told(found.missing, root)
         if more:
@@ -264,11 +283,12 @@ class Tracer:
 
     def _front(self, gateway: Mapping[str, Any], deadline: Deadline) -> Front:
         gateway_id, subnet = str(gateway["id"]).lower(), gateway_subnet(gateway)
+        guard = trouble = ""
         try:
             guard = self._machines.subnet_guard(subnet, deadline) if subnet else ""
-        except PermanentError:  # said where it is missed: in the plan
-            guard = ""
-        return Front(gateway_id, name_of(gateway_id), subnet, guard)
+        except PermanentError as error:
+            trouble = f"its subnet cannot be read ({error})"
+        return Front(gateway_id, name_of(gateway_id), subnet, guard, trouble)
 
 
 def _hidden(

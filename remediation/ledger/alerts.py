@@ -17,7 +17,8 @@ from enum import StrEnum
 from typing import Any
 
 from remediation.errors import Conflict
-from remediation.ledger.store import CHUNK, Op, Row, Tables, encode, pack, unpack
+from remediation.ledger.forms import CHUNK, Op, Row, encode, pack, unpack
+from remediation.ledger.store import Tables
 from remediation.model import Alert, Plan, Verdict, from_utc, utc
 
 QUARANTINE = "~quarantine"
@@ -209,7 +210,8 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "reasons": list(plan.reasons),
         "notices": list(plan.notices),
         "machines": [
-            {"id": m.id, "path": list(m.path), "power": m.power,
+            {"id": m.id, "path": list(m.path), "power": m.power, "ports": [str(p) for p in m.ports],
+             "speaksOut": m.speaks_out,
              "guards": list(dict.fromkeys(g for n in m.nics for g in n.guards))}
             for m in plan.machines[:SHOWN_MACHINES]
         ],

@@ -17,7 +17,8 @@ from remediation.ledger.block import (
     targets_from_json,
     targets_to_json,
 )
-from remediation.ledger.store import MAX_TRANSACTION, Op, Row, Tables, decode, encode
+from remediation.ledger.forms import Op, Row, decode, encode
+from remediation.ledger.store import MAX_TRANSACTION, Tables
 from remediation.model import (
     ENDED_STATES,
     WANTED_STATES,

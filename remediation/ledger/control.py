@@ -16,7 +16,8 @@ from remediation.errors import Conflict
 from remediation.gather import Shared
 from remediation.guardrails import Hold, Protected
 from remediation.ledger.block import Claim, claim_from_json, claim_to_json
-from remediation.ledger.store import ASIDE, Row, Tables, decode, encode, pack, unpack
+from remediation.ledger.forms import Row, decode, encode, pack, unpack
+from remediation.ledger.store import ASIDE, Tables
 from remediation.model import from_utc, utc
 
 GUARD = "guard"

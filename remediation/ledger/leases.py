@@ -19,7 +19,8 @@ from typing import Any
 
 from remediation.clock import Clock
 from remediation.errors import Conflict, LeaseLost
-from remediation.ledger.store import Op, Row, Tables, encode
+from remediation.ledger.forms import Op, Row, encode
+from remediation.ledger.store import Tables
 from remediation.model import from_utc
 
 _log = logging.getLogger(__name__)

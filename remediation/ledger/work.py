@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from remediation.clock import bucket
-from remediation.ledger.store import Row, Tables, encode
+from remediation.ledger.forms import Row, encode
+from remediation.ledger.store import Tables
 from remediation.model import from_utc, utc
 
 SHARDS = 4

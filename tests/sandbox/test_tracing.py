@@ -158,6 +158,9 @@ def test_a_c2_alert_on_a_load_balancer_is_blocked_before_all_of_its_machines(azu
     plan = azure.timeline(one)["plan"]
     assert {m["path"][-1] for m in plan["machines"]} == WEB | UNI | {"vm3"}
     assert {b["nsg"] for b in plan["blocks"]} == {nsg_id("nsg"), nsg_id("nsg2")}
+    ports = {m["path"][-1]: (m["ports"], m["speaksOut"]) for m in plan["machines"]}
+    assert ports["vm"] == (["443 → 8443", "50001 → 22, to it alone"], True)
+    assert ports["uni/0"] == ([], False)
     assert any("10.0.1.99" in s["reason"] for s in plan["skipped"])
 
 
@@ -172,6 +175,7 @@ def test_an_attack_through_an_application_gateway_is_stopped_in_its_own_subnet(a
     assert azure.states("nsg-agw") == {"active"}
     assert azure.owned("nsg2") == {"outbound": [ATTACKER]}, "vm3 is reached through the gateway only"
     assert azure.owned("nsg") == {"outbound": [ATTACKER], "inbound": [ATTACKER]}, "vm2 also by a balancer"
+    assert azure.states("nsg") == {"active"}, "what comes through the gateway is stopped before it"
 
 
 def test_a_gateway_without_a_guard_is_told(azure: Azure):
@@ -187,6 +191,26 @@ def test_a_machine_says_whether_it_runs(azure: Azure):
     assert {m.path[-1]: m.power for m in found.machines} == {
         "vm": "PowerState/running", "vm2": "PowerState/running", "vm3": "PowerState/deallocated",
         "uni/0": "PowerState/running", "uni/1": "PowerState/running"}
+
+
+def test_a_gateway_whose_subnet_may_not_be_read_is_told_so(azure: Azure):
+    azure.world.seed(site())
+    azure.world.control("POST", "seed", {"denied": [
+        {"action": "subnets/read", "scope": f"{NETWORK}/virtualNetworks/vnet/subnets/agw"}]})
+    azure.attack(resourceIdentifiers=[
+        {"type": "AzureResource", "azureResourceId": f"{NETWORK}/applicationGateways/agw"}])
+    assert any("agw: its subnet cannot be read" in n for n in azure.notices("alert"))
+
+
+def test_more_elements_than_are_followed_are_named_and_the_first_are_followed(azure: Azure):
+    estate = site()
+    group = estate["groups"][0]
+    group["vnets"][0]["subnets"] += [
+        {"name": f"s{n}", "prefix": f"10.0.{100 + n}.0/28", "natGateway": "nat"} for n in range(70)]
+    azure.world.seed(estate)
+    machines, untraced = trace(azure, f"{NETWORK}/natGateways/nat")
+    assert set(machines) == DATA, "the subnet with machines is the first of them"
+    assert any("elements beyond 60 were not followed" in why for why in untraced)
 
 
 def test_a_pool_costs_a_handful_of_queries(azure: Azure):

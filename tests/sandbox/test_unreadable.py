@@ -12,7 +12,7 @@ from remediation.alerts import normalise
 from remediation.guardrails import Hold
 from remediation.ledger.alerts import INLINE_RAW
 from remediation.ledger.control import NEVER
-from remediation.ledger.store import encode
+from remediation.ledger.forms import encode
 from remediation.model import BlockState, utc
 from tests.azure import OPERATOR, Azure
 from tests.estate import ATTACKER, SECOND, alert, estate, name_of, nsg_id

@@ -14,7 +14,7 @@ from remediation.cloud.cache import Kept
 from remediation.cloud.network import _Typical
 from remediation.ledger.alerts import LONGEST_ACTIONS, _action, _filled
 from remediation.ledger.blocks import LONGEST_TEXT, _fitting
-from remediation.ledger.store import decode, encode, pack, unpack
+from remediation.ledger.forms import decode, encode, pack, unpack
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
 

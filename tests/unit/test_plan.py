@@ -301,6 +301,15 @@ def test_what_comes_in_through_a_gateway_is_stopped_before_it_and_what_goes_out_
     assert [(t.machine_id, t.addresses) for t in block.targets] == [("/agw", ())]
 
 
+def test_a_machine_whose_gateway_is_guarded_is_proven_for_what_comes_past_it():
+    direct = replace(BEHIND, direct=True)
+    hidden = {b.key.nsg_id: [t.hidden for t in b.targets]
+              for b in plan(scene=behind(nic=direct)).blocks if b.key.direction is IN}
+    assert hidden[SUBNET_NSG] == [""]
+    alone = plan(scene=behind(replace(FRONT, guard=""), direct))
+    assert [t.hidden for b in alone.blocks if b.key.direction is IN for t in b.targets] == [BEHIND.hidden]
+
+
 def test_a_machine_that_is_reached_past_the_gateway_too_is_guarded_itself():
     assert places(plan(scene=behind(nic=replace(BEHIND, direct=True))), IN) == {BASE + "agw", SUBNET_NSG}
     assert places(plan(scene=behind(nic=NIC)), IN) == {BASE + "agw", SUBNET_NSG}
