@@ -19,6 +19,7 @@ from remediation.cloud.clients import Clients
 from remediation.cloud.defender import Defender
 from remediation.cloud.estate import EstateReader
 from remediation.cloud.graph import Graph
+from remediation.cloud.guards import Guards
 from remediation.cloud.machines import Machines
 from remediation.cloud.members import Members
 from remediation.cloud.network import Network
@@ -87,25 +88,26 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     clients = Clients(settings)
     graph = Graph(clients, settings.subscriptions, clock)
     network = Network(clients, settings.arm_endpoint, settings.poll_seconds)
+    ownership = Ownership(settings.deployment)
+    guards = Guards(clients, network, ownership)
     defender = Defender(clients, graph, clock)
     machines = Machines(clients, graph, network, clock, settings.machine_cache_seconds)
     tracer = Tracer(clients, machines, Members(graph, network, machines), clock,
                     settings.machine_cache_seconds)
     tables = Tables(clients, settings.table_prefix)
     ledger = Ledger(tables, settings.lease_seconds)
-    ownership = Ownership(settings.deployment)
     notifier = Notifier(ledger.control, clock)
     tables.tell = partial(notifier.tell, "unreadable")
     approvals = Approvals(ledger, policy, notifier, clock)
     estate = EstateReader(graph, network, policy.guardrails.ask_first_service_tags)
     surroundings = SurroundingsReader(ledger, estate, policy, clock, settings.home_subscription)
     commit = Commit(Parts(
-        ledger=ledger, network=network, graph=graph, surroundings=surroundings,
+        ledger=ledger, network=network, guards=guards, graph=graph, surroundings=surroundings,
         activity=ActivityLog(clients), approvals=approvals, notifier=notifier, policy=policy,
         ownership=ownership, settings=settings, clock=clock,
     ))
     survey = Survey(
-        ledger=ledger, defender=defender, tracer=tracer, network=network,
+        ledger=ledger, defender=defender, tracer=tracer, guards=guards,
         surroundings=surroundings, policy=policy, ownership=ownership, settings=settings,
         clock=clock,
     )

@@ -197,19 +197,23 @@ class Machine:
 @dataclass(frozen=True, slots=True)
 class Front:
     """An application gateway on the way to machines: what comes in through it bears its own address
-    behind it, so only the guard of its subnet sees the client's. `guard`: that NSG, or ''; `trouble`: why
-    it is not known, or ''."""
+    behind it, so only the guard of its subnet sees the client's, or its WAF policies do. `guard`: that
+    NSG, or ''; `trouble`: why it is not known, or ''. `wafs`: the policies that together see its requests;
+    `unseen`: what none of them does."""
 
     id: str
     name: str
     subnet_id: str
     guard: str = ""
     trouble: str = ""
+    wafs: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BlockKey:
-    """What a block is: (NSG, direction, address). The same key is the same block."""
+    """What a block is: (guard, direction, address). The same key is the same block. The guard is an NSG,
+    or before an application gateway a WAF policy."""
 
     nsg_id: str
     direction: Direction

@@ -16,9 +16,22 @@ from typing import Any, Literal
 from remediation.model import Direction
 from remediation.prefixes import PrefixSet, Reach, network, reach
 
-MAX_RULES = 1000
-MAX_ADDRESSES_PER_SIDE = 4000
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a guard holds: rules, addresses, priorities from `first` to `last`. `shared`: all rules
+    share the room for addresses; else each has its own."""
+
+    rules: int = 1000
+    addresses: int = 4000
+    first: int = LOWEST_PRIORITY
+    last: int = HIGHEST_PRIORITY
+    shared: bool = True
+
+
+NSG_LIMITS = Limits()
 
 
 type Family = Literal[4, 6]
@@ -84,13 +97,18 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Nsg:
-    """A network security group as read: custom rules, and what it is attached to (ids, lowered)."""
+    """A network security group as read: custom rules, and what it is attached to (ids, lowered).
+
+    A WAF policy is read into one, too (`waf`): its `nics` are the application gateways that it is
+    attached to. `trouble`: why nothing in it takes effect, or ''."""
 
     id: str
     rules: tuple[Rule, ...]
     subnets: frozenset[str] = frozenset()
     nics: frozenset[str] = frozenset()
     location: str = ""
+    limits: Limits = NSG_LIMITS
+    trouble: str = ""
 
 
 def nsg_from_arm(body: Mapping[str, Any]) -> Nsg:

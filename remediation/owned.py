@@ -8,15 +8,15 @@ condition, kept by the commit). Everything else in the NSG is someone else's.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from remediation.model import Direction
 from remediation.nsg import (
-    HIGHEST_PRIORITY,
-    LOWEST_PRIORITY,
-    MAX_ADDRESSES_PER_SIDE,
+    NSG_LIMITS,
     Family,
     Nsg,
     Rule,
@@ -26,6 +26,7 @@ from remediation.nsg import (
     same_effect,
 )
 from remediation.prefixes import reach
+from remediation.topology import WAF_POLICY, kind_of
 
 PARKED = {4: "192.0.2.1", 6: "2001:db8::1"}
 """Documentation addresses: what a rule denies when a lock forbids us to delete it."""
@@ -52,6 +53,20 @@ class Ownership:
         """`defender-block-<deployment>-inbound`, `…-inbound-v6`, and so on."""
         return f"{self.prefix}{direction}{'-v6' if family == 6 else ''}"
 
+    @lru_cache(maxsize=8)  # noqa: B019  # one ownership lives as long as its process
+    def waf_name(self, family: Family) -> str:
+        """The same for a WAF policy: letters and digits only, and no description to hold a marker. The
+        deployment's fingerprint keeps `a-b` and `ab` apart."""
+        mark = hashlib.sha256(self.deployment.encode()).hexdigest()[:8]
+        letters = re.sub(r"[^a-z0-9]", "", self.deployment.lower())
+        return f"DefenderBlock{letters}{mark}V{family}"
+
+    def name_on(self, guard_id: str, direction: Direction, family: Family) -> str:
+        """The name of our rule on that guard."""
+        if kind_of(guard_id) == WAF_POLICY:
+            return self.waf_name(family)
+        return self.name(direction, family)
+
     def description(self, token: str) -> str:
         """Says what the rule is, whose, and by which write it came (`token`)."""
         return f"Addresses blocked by Defender alerts, for a limited time. {self.marker} w:{token}"
@@ -61,8 +76,9 @@ class Ownership:
         return f"{PARKED_WORD} a lock forbids deleting it, it denies nothing. {self.marker} w:{token}"
 
     def owns(self, rule: Rule) -> bool:
-        """Name and marker both ours."""
-        return rule.name.lower().startswith(self.prefix) and self.marker in rule.description
+        """Name and marker both ours. (A WAF policy's reader marks what is ours by its whole name.)"""
+        named = rule.name.lower().startswith(self.prefix) or rule.name in (self.waf_name(4), self.waf_name(6))
+        return named and self.marker in rule.description
 
     def claims_name(self, rule: Rule) -> bool:
         """Ours by name but without our marker: someone's rule in our way. Never touched."""
@@ -116,16 +132,25 @@ def wanted_rules(
 ) -> tuple[Wanted, ...]:
     """The owned rules this NSG should have: all four slots, empty ones too, the outbound first."""
     wanted: list[Wanted] = []
-    for direction in (Direction.OUTBOUND, Direction.INBOUND):
+    if nsg.limits is not NSG_LIMITS:
+        window = Window(nsg.limits.first, nsg.limits.last)  # the policy's is meant for NSGs
+    for direction in directions_of(nsg):
         given = set(addresses.get(direction, ()))
         for family in (4, 6):
             prefixes = collapse(a for a in given if family_of(a) == family)
-            slot = Wanted(ownership.name(direction, family), direction, family, prefixes)
+            slot = Wanted(ownership.name_on(nsg.id, direction, family), direction, family, prefixes)
             if prefixes:
                 taken = [w for w in wanted if w.direction is direction and w.prefixes]
                 slot = _with_priority(nsg, slot, taken, window)
             wanted.append(slot)
     return tuple(wanted)
+
+
+def directions_of(guard: Nsg) -> tuple[Direction, ...]:
+    """What passes the guard: a WAF policy sees requests alone."""
+    if guard.limits is NSG_LIMITS:
+        return Direction.OUTBOUND, Direction.INBOUND
+    return (Direction.INBOUND,)
 
 
 def _with_priority(nsg: Nsg, slot: Wanted, ours: Sequence[Wanted], window: Window) -> Wanted:
@@ -137,7 +162,7 @@ def _with_priority(nsg: Nsg, slot: Wanted, ours: Sequence[Wanted], window: Windo
     asked = reach(slot.prefixes).held
     limit = min(
         (r.priority for r in others if r.allow and may_match_remote(r, asked)),
-        default=HIGHEST_PRIORITY + 1,
+        default=nsg.limits.last + 1,
     )
     current = next((r for r in nsg.rules if r.name == slot.name), None)
     if (
@@ -148,7 +173,7 @@ def _with_priority(nsg: Nsg, slot: Wanted, ours: Sequence[Wanted], window: Windo
     ):
         outside = not window.first <= current.priority <= window.last
         return replace(slot, priority=current.priority, outside_window=outside)
-    free = [p for p in range(LOWEST_PRIORITY, HIGHEST_PRIORITY + 1) if p not in taken]
+    free = [p for p in range(nsg.limits.first, nsg.limits.last + 1) if p not in taken]
     inside = [p for p in free if window.first <= p <= window.last and p < limit]
     if inside:
         return replace(slot, priority=inside[0])
@@ -216,8 +241,10 @@ def room_for(nsg: Nsg, ownership: Ownership, direction: Direction) -> int:
     directions. Our own rules are not counted, for they will be replaced; but those of the other
     direction have a `*` on this side, one per family.
     """
+    if not nsg.limits.shared:
+        return nsg.limits.addresses
     inbound = direction is Direction.INBOUND
     used = sum(
         len(r.sources if inbound else r.destinations) for r in nsg.rules if not ownership.owns(r)
     )
-    return max(0, MAX_ADDRESSES_PER_SIDE - used - 2)
+    return max(0, nsg.limits.addresses - used - 2)

@@ -31,6 +31,7 @@ from remediation.nsg import Nsg
 from remediation.owned import Ownership, Wanted, wanted_rules
 from remediation.policy import Caps, Policy, Row
 from remediation.proof import prove
+from remediation.topology import name_of
 
 MOST_ADDRESSES = 50
 """Real alerts name up to so many. Beyond it nothing is even asked: an alert's text is not trusted,
@@ -176,26 +177,49 @@ def _place(
 
 
 def _stopped_before(nic: Nic, scene: Scene) -> bool:
-    """Is the gateway that the NIC is behind one whose own guard can be written?"""
-    guarded = {f"application gateway {f.name}".casefold() for f in scene.fronts if f.guard in scene.nsgs}
-    return nic.hidden.casefold() in guarded
+    """Is the gateway that the NIC is behind one before which all can be stopped?"""
+    guarded = [f for f in scene.fronts if not _before_it(f, scene)[1]]
+    return nic.hidden.casefold() in {f"application gateway {f.name}".casefold() for f in guarded}
+
+
+def _before_it(front: Front, scene: Scene) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The guards that stop what comes in through a gateway, and what is missing. Its subnet's guard sees
+    everything; else each of its WAF policies sees its part."""
+    if front.guard in scene.nsgs:
+        return (front.guard,), ()
+    subnet = front.trouble or ("its network security group cannot be read" if front.guard
+                               else "its subnet has no network security group")
+    good, missing = [], [f"{one} has no WAF policy" for one in front.unseen]
+    for policy in front.wafs:
+        waf, name = scene.nsgs.get(policy), name_of(policy)
+        if waf is None:
+            missing.append(f"WAF policy {name} cannot be read")
+        elif front.id not in waf.nics:
+            missing.append(f"WAF policy {name} does not name the gateway")
+        elif waf.trouble:
+            missing.append(waf.trouble)
+        else:
+            good.append(policy)
+    if not front.wafs and not front.unseen:
+        missing.append("it has no WAF policy")
+    return tuple(good), (subnet, *missing) if missing else ()
 
 
 def _before(
     front: Front, addresses: Sequence[str], scene: Scene, targets: dict[BlockKey, list[Target]],
     gaps: list[Skipped],
 ) -> None:
-    """Inbound blocks on the guard of a gateway's subnet. Its addresses there are Azure's to choose: the
-    proof takes any."""
-    if front.guard not in scene.nsgs:
-        why = front.trouble or ("its network security group cannot be read" if front.guard
-                                else "its subnet has no network security group")
-        gaps.append(Skipped("", (f"application gateway {front.name}: {why}, so what comes in through it "
-                                 "cannot be stopped here"), front.id))
-        return
-    for address in addresses:
-        targets.setdefault(BlockKey(front.guard, Direction.INBOUND, address), []).append(
-            Target(front.id, front.id, front.subnet_id, ()))
+    """Inbound blocks on the guard of a gateway's subnet, or else in its WAF policies. Its addresses there
+    are Azure's to choose: the proof takes any."""
+    guards, missing = _before_it(front, scene)
+    if missing:
+        part = "some of what comes" if guards else "what comes"
+        gaps.append(Skipped("", (f"application gateway {front.name}: {'; '.join(missing)}: {part} in through "
+                                 "it cannot be stopped here"), front.id))
+    for guard in guards:
+        for address in addresses:
+            targets.setdefault(BlockKey(guard, Direction.INBOUND, address), []).append(
+                Target(front.id, front.id, front.subnet_id, ()))
 
 
 def _no_guard(nic: Nic) -> str:

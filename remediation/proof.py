@@ -72,6 +72,8 @@ def prove(nsg: Nsg, key: BlockKey, targets: Sequence[Target], ownership: Ownersh
                 Outcome.DETACHED,
                 detail=f"the NSG guards neither {target.nic_id} nor its subnet any more",
             )
+    if nsg.trouble:
+        return Proof(Outcome.UNPROVEN, ours.name, f"unproven: {nsg.trouble}")
     local = [a for t in targets for a in t.addresses if family_of(a) == family_of(key.address)]
     if any(not t.addresses for t in targets):
         local = []  # one of them may have any address there

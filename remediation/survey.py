@@ -13,7 +13,7 @@ from datetime import datetime
 from remediation.clock import Clock, Deadline
 from remediation.cloud.cache import Kept
 from remediation.cloud.defender import Defender, Held
-from remediation.cloud.network import Network
+from remediation.cloud.guards import Guards
 from remediation.cloud.trace import Traced, Tracer
 from remediation.errors import NotFound, PermanentError
 from remediation.gather import GatherBy
@@ -30,6 +30,7 @@ from remediation.surroundings import SurroundingsReader
 _log = logging.getLogger(__name__)
 
 LOOKS_AHEAD = 32
+GUARDS_AT_ONCE = 8
 SPARE_PARTS = 100
 """Of the hour's allowance a process may hold one part of so many for alerts to come."""
 GUARD_SECONDS = 5.0
@@ -63,14 +64,14 @@ class Survey:
     """Looks and decides. One instance serves all threads."""
 
     def __init__(
-        self, *, ledger: Ledger, defender: Defender, tracer: Tracer, network: Network,
+        self, *, ledger: Ledger, defender: Defender, tracer: Tracer, guards: Guards,
         surroundings: SurroundingsReader, policy: Policy, ownership: Ownership,
         settings: Settings, clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._defender = defender
         self._tracer = tracer
-        self._network = network
+        self._readable = guards
         self._surroundings = surroundings
         self._policy = policy
         self._ownership = ownership
@@ -79,6 +80,7 @@ class Survey:
         self._allowance: GatherBy[tuple[str, int], int, int] = GatherBy(self._reserve, 100)
         self._spare: dict[tuple[str, int], tuple[str, int]] = {}
         self._ahead = ThreadPoolExecutor(LOOKS_AHEAD, "look")
+        self._reads = ThreadPoolExecutor(GUARDS_AT_ONCE, "guard")
         self._guards: Kept[str, _Guard] = Kept(clock, GUARD_SECONDS)
 
     def look(
@@ -151,24 +153,30 @@ class Survey:
         """The guards that can be read, and whether one of them is gone or guards another."""
         found: dict[str, _Guard] = {}
         gone = False
-        wanted = {g for m in traced.machines for n in m.nics for g in n.guards}
-        for guard in sorted(wanted | {f.guard for f in traced.fronts if f.guard}):
+        wanted = sorted({g for m in traced.machines for n in m.nics for g in n.guards}
+                        | {g for f in traced.fronts for g in ([f.guard] if f.guard else f.wafs)})
+
+        def read(guard: str) -> _Guard | PermanentError:
             if fresh:
                 self._guards.forget(guard)
             try:
-                seen = found[guard] = self._guards.get(
-                    guard, lambda g=guard: self._read_guard(g, deadline)  # type: ignore[misc]  # bound now
-                )
-                gone = gone or not all(_guards(seen.nsg, n) for m in traced.machines for n in m.nics
-                                       if guard in n.guards) or not all(
-                    f.subnet_id in seen.nsg.subnets for f in traced.fronts if f.guard == guard)
+                return self._guards.get(guard, lambda: self._read_guard(guard, deadline))
             except PermanentError as error:
-                gone = gone or isinstance(error, NotFound)
-                say(_log, "guard-unreadable", level=logging.WARNING, nsg=guard, error=str(error))
+                return error
+
+        for guard, seen in zip(wanted, self._reads.map(read, wanted), strict=True):
+            if isinstance(seen, PermanentError):
+                gone = gone or isinstance(seen, NotFound)
+                say(_log, "guard-unreadable", level=logging.WARNING, nsg=guard, error=str(seen))
+                continue
+            found[guard] = seen
+            gone = gone or not all(_guards(seen.nsg, n) for m in traced.machines for n in m.nics
+                                   if guard in n.guards) or not all(
+                f.subnet_id in seen.nsg.subnets for f in traced.fronts if f.guard == guard)
         return found, gone
 
     def _read_guard(self, guard: str, deadline: Deadline) -> _Guard:
-        nsg = self._network.read_nsg(guard, deadline)
+        nsg = self._readable.read(guard, deadline)
         return _Guard(nsg, self._ledger.blocks.wanted_addresses(guard))
 
     def _within_the_hour(

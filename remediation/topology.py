@@ -28,6 +28,7 @@ LOAD_BALANCER, GATEWAY = f"{NET}/loadbalancers", f"{NET}/applicationgateways"
 PUBLIC_IP, NAT_GATEWAY = f"{NET}/publicipaddresses", f"{NET}/natgateways"
 FIREWALL, BASTION = f"{NET}/azurefirewalls", f"{NET}/bastionhosts"
 NETWORK_GATEWAY = f"{NET}/virtualnetworkgateways"
+WAF_POLICY = f"{NET}/applicationgatewaywebapplicationfirewallpolicies"
 NETWORK, SUBNET = f"{NET}/virtualnetworks", f"{NET}/virtualnetworks/subnets"
 
 _PART = r"[\w.()-]{1,128}"
@@ -234,6 +235,26 @@ def _gateway_subnets(p: Body) -> list[str]:
 def gateway_subnet(body: Body) -> str:
     """The subnet an application gateway sits in; '' if it does not say."""
     return next(iter(_gateway_subnets(_properties(body))), "")
+
+
+def waf_policies(body: Body) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The WAF policies that together see all requests to an application gateway (its own, a listener's,
+    a path's: the nearest counts alone), and what no policy sees, for people."""
+    p = _properties(body)
+    own = _id(p.get("firewallPolicy"))
+    found: dict[str, None] = {}
+    unseen = []
+    for listener in _list(p, "httpListeners"):
+        policy = _id(_properties(listener).get("firewallPolicy")) or own
+        if policy:
+            found[policy] = None
+        else:
+            unseen.append(f"listener {listener.get('name', '')}")
+    for paths in _list(p, "urlPathMaps"):
+        for rule in _list(_properties(paths), "pathRules"):
+            found |= dict.fromkeys(filter(None, [_id(_properties(rule).get("firewallPolicy"))]))
+    unseen += [f"listener {one.get('name', '')} (no HTTP)" for one in _list(p, "listeners")]
+    return tuple(found), tuple(unseen)
 
 
 # --- what has an address, and what lies in a network ---

@@ -11,8 +11,10 @@
              "rules": [{"frontendPort": 443, "backendPort": 8443, "pool": "web"}],
              "natRules": [{"name": "ssh", "frontendPort": 50001, "backendPort": 22, "nic": "vm-1-nic"}],
              "outbound": ["web"]}],
-        "gateways": [{"name": "agw", "subnet": "vnet/agw", "publicIp": "pip-1", "pools": [
+        "gateways": [{"name": "agw", "subnet": "vnet/agw", "publicIp": "pip-1", "waf": "waf",
+                      "listeners": [{"name": "http", "waf": "waf"}], "pools": [
              {"name": "app", "addresses": ["10.1.0.7"], "fqdns": ["app.contoso.example"]}]}],
+        "wafPolicies": [{"name": "waf", "state": "Enabled", "mode": "Prevention", "rules": [{…}]}],
         "natGateways": [{"name": "nat", "publicIp": "pip-1"}],
         "scaleSets": [{"name": "ss", "mode": "Uniform", "instances": 3, "subnet": "vnet/app",
                        "nsg": "nsg-app", "pools": ["lb/web"]}],
@@ -30,7 +32,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandbox.arm import before, publicip, vnet
+from sandbox.arm import before, publicip, vnet, waf
 from sandbox.arm import nic as nics
 from sandbox.arm import nsg as nsgs
 from sandbox.arm.adopt import adopt
@@ -82,6 +84,13 @@ class _Group:
             self.scale_set(one)
         for one in group.get("loadBalancers") or []:
             self.load_balancer(one)
+        for one in group.get("wafPolicies") or []:
+            self._put(self._waf(one["name"]), waf.KIND, {
+                "policySettings": {"state": one.get("state", "Enabled"),
+                                   "mode": one.get("mode", "Prevention"),
+                                   "requestBodyCheck": True, "maxRequestBodySizeInKb": 128},
+                "customRules": one.get("rules") or [],
+                "managedRules": {"managedRuleSets": [{"ruleSetType": "OWASP", "ruleSetVersion": "3.2"}]}})
         for one in group.get("gateways") or []:
             self.gateway(one)
         for one in group.get("natGateways") or []:
@@ -203,6 +212,12 @@ class _Group:
         return {"name": given["name"], "id": f"{lb}/backendAddressPools/{given['name']}",
                 "properties": {"loadBalancerBackendAddresses": listed} if listed else {}}
 
+    def _waf(self, name: str) -> str:
+        return self._id("Microsoft.Network/ApplicationGatewayWebApplicationFirewallPolicies", name)
+
+    def _shielded(self, one: dict[str, Any]) -> dict[str, Any]:
+        return {"firewallPolicy": ref(self._waf(one["waf"]))} if one.get("waf") else {}
+
     def gateway(self, one: dict[str, Any]) -> None:
         gateway = self._id("Microsoft.Network/applicationGateways", one["name"])
         properties: dict[str, Any] = {
@@ -210,6 +225,11 @@ class _Group:
             "gatewayIPConfigurations": [{"name": "gw", "properties": {"subnet": ref(
                 self._subnet(one["subnet"]))}}],
             "frontendIPConfigurations": [{"name": "front", "properties": self._public(one)}],
+            **self._shielded(one),
+            "httpListeners": [
+                {"name": given["name"], "id": f"{gateway}/httpListeners/{given['name']}",
+                 "properties": {"protocol": "Http", **self._shielded(given)}}
+                for given in one.get("listeners") or [{"name": "http"}]],
             "backendAddressPools": [
                 {"name": p["name"], "id": f"{gateway}/backendAddressPools/{p['name']}", "properties": {
                     "backendAddresses": [*({"ipAddress": a} for a in p.get("addresses") or []),

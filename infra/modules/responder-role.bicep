@@ -43,6 +43,9 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           // the owned rules
           'Microsoft.Network/networkSecurityGroups/securityRules/write'
           'Microsoft.Network/networkSecurityGroups/securityRules/delete'
+          // where the subnet of an application gateway has no guard: our rule in its WAF policy, written whole
+          'Microsoft.Network/ApplicationGatewayWebApplicationFirewallPolicies/read'
+          'Microsoft.Network/ApplicationGatewayWebApplicationFirewallPolicies/write'
           'Microsoft.Network/locations/operations/read'
           'Microsoft.Network/locations/operationResults/read'
         ]

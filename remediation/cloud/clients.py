@@ -203,6 +203,20 @@ class Clients:
 
         return retrying(call, deadline, what=f"GET {path}")
 
+    def arm_put(
+        self, subscription: str, path: str, api_version: str, body: Mapping[str, Any], etag: str,
+        deadline: Deadline,
+    ) -> Mapping[str, str]:
+        """PUT a whole resource if it still has that etag → the answer's headers. One request; errors
+        as the SDK raises them."""
+        from azure.core.rest import HttpRequest
+
+        request = HttpRequest("PUT", self._settings.arm_endpoint + path, params={"api-version": api_version},
+                              headers={"If-Match": etag} if etag else {}, json=body)
+        response = self.network(subscription).send_request(request, **timeouts(deadline))
+        response.raise_for_status()
+        return response.headers
+
     def _note_reads(self, headers: Mapping[str, str]) -> None:
         left = headers.get("x-ms-ratelimit-remaining-subscription-reads", "")
         if left.isdigit():

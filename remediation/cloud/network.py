@@ -64,7 +64,7 @@ class Network:
     def __init__(self, clients: Clients, arm_endpoint: str, poll_seconds: float) -> None:
         self._clients = clients
         self._arm = arm_endpoint
-        self._poll = poll_seconds
+        self.poll_seconds = poll_seconds
         self._typical = _Typical()
 
     def _client(self, resource_id: str) -> tuple[NetworkManagementClient, ResourceId]:
@@ -94,13 +94,11 @@ class Network:
         client, nsg = self._client(nsg_id)
         body: Any = rule_to_arm(rule)
 
-        def begin(hook: Callable[[Any], None]) -> None:
-            client.security_rules.begin_create_or_update(
-                nsg.group, nsg.name, rule.name, body, polling=False, raw_response_hook=hook,
-                **timeouts(deadline),
-            )
+        def begin() -> Mapping[str, str]:
+            return _begun(client.security_rules.begin_create_or_update, nsg.group, nsg.name, rule.name, body,
+                          **timeouts(deadline))
 
-        self._write(f"PUT rule {nsg.name}/{rule.name}", nsg, begin, deadline, unheard)
+        self.carry_out(f"PUT rule {nsg.name}/{rule.name}", nsg.subscription, begin, deadline, unheard)
 
     def delete_rule(
         self, nsg_id: str, name: str, deadline: Deadline, unheard: Callable[[], None]
@@ -109,39 +107,30 @@ class Network:
         with `put_rule`."""
         client, nsg = self._client(nsg_id)
 
-        def begin(hook: Callable[[Any], None]) -> None:
-            client.security_rules.begin_delete(
-                nsg.group, nsg.name, name, polling=False, raw_response_hook=hook,
-                **timeouts(deadline),
-            )
+        def begin() -> Mapping[str, str]:
+            return _begun(client.security_rules.begin_delete, nsg.group, nsg.name, name, **timeouts(deadline))
 
-        self._write(f"DELETE rule {nsg.name}/{name}", nsg, begin, deadline, unheard)
+        self.carry_out(f"DELETE rule {nsg.name}/{name}", nsg.subscription, begin, deadline, unheard)
 
-    def _write(
-        self, what: str, nsg: ResourceId, begin: Callable[[Callable[[Any], None]], None],
-        deadline: Deadline, unheard: Callable[[], None],
+    def carry_out(
+        self, what: str, subscription: str, begin: Callable[[], Mapping[str, str]], deadline: Deadline,
+        unheard: Callable[[], None],
     ) -> None:
-        """One request, then its operation to the end. The SDK's own poller would add a GET of the
-        rule to every write, though the NSG is read back whole."""
-        operation, pause = "", self._poll
-
-        def remember(response: Any) -> None:
-            nonlocal operation, pause
-            headers = response.http_response.headers
-            operation = headers.get("Azure-AsyncOperation", "")
-            pause = self._pause(headers)
+        """One request (`begin` → the answer's headers), then its operation to the end. The SDK's own poller
+        would add a GET of the rule to every write, though the NSG is read back whole."""
 
         def call() -> None:
             started = time.perf_counter()
             try:
                 with translated(what):
-                    begin(remember)
+                    headers = begin()
             except Unavailable:
                 unheard()
                 raise
+            operation = _header(headers, "Azure-AsyncOperation")
             if operation:
-                self._settle(nsg.subscription, operation, deadline,
-                             self._typical.first(pause, deadline), learn=True)
+                self._settle(subscription, operation, deadline,
+                             self._typical.first(self._pause(headers), deadline), learn=True)
             say(_log, "arm-settled", what=what, seconds=round(time.perf_counter() - started, 2))
 
         retrying(call, deadline, what=what)
@@ -195,9 +184,9 @@ class Network:
     def _pause(self, headers: Mapping[str, str]) -> float:
         """How long to wait before asking again: Retry-After where Azure says so."""
         try:
-            return float(headers.get("Retry-After", ""))
+            return float(_header(headers, "Retry-After"))
         except ValueError:
-            return self._poll
+            return self.poll_seconds
 
     def read_nic(self, nic_id: str, deadline: Deadline) -> dict[str, Any]:
         """GET a network interface, ARM's JSON."""
@@ -219,7 +208,7 @@ class Network:
         def call() -> tuple[Nsg, ...]:
             with translated(what):
                 poller = client.network_interfaces.begin_list_effective_network_security_groups(
-                    nic.group, nic.name, polling_interval=self._poll
+                    nic.group, nic.name, polling_interval=self.poll_seconds
                 )
                 poller.wait(timeout=max(0.05, deadline.left()))
                 if not poller.done():
@@ -270,3 +259,16 @@ class Network:
             }
 
         return retrying(call, deadline, what="list service tags")
+
+
+def _begun(operation: Callable[..., Any], *args: Any, **options: Any) -> Mapping[str, str]:
+    """Begin one of the SDK's long-running operations, without its poller → the answer's headers."""
+    answered: dict[str, str] = {}
+    operation(*args, polling=False, **options,
+              raw_response_hook=lambda r: answered.update(r.http_response.headers))
+    return answered
+
+
+def _header(headers: Mapping[str, str], name: str) -> str:
+    """Whatever case Azure, or a dict made of its answer, spells it in."""
+    return next((value for key, value in headers.items() if key.lower() == name.lower()), "")

@@ -33,6 +33,7 @@ from remediation.topology import (
     kind_of,
     leads,
     name_of,
+    waf_policies,
 )
 
 NETWORK_API = "2024-05-01"
@@ -288,7 +289,7 @@ class Tracer:
             guard = self._machines.subnet_guard(subnet, deadline) if subnet else ""
         except PermanentError as error:
             trouble = f"its subnet cannot be read ({error})"
-        return Front(gateway_id, name_of(gateway_id), subnet, guard, trouble)
+        return Front(gateway_id, name_of(gateway_id), subnet, guard, trouble, *waf_policies(gateway))
 
 
 def _hidden(

@@ -16,7 +16,7 @@ from remediation.guardrails import questions, refusal
 from remediation.ledger import Block, Lease, claim_of
 from remediation.log import say
 from remediation.model import BlockKey, BlockState, Direction, utc
-from remediation.nsg import MAX_RULES, Rule, collapse, digest, family_of
+from remediation.nsg import Rule, collapse, digest, family_of
 from remediation.owned import is_parked, room_for
 from remediation.prefixes import network
 
@@ -187,10 +187,10 @@ def _rules_fit(parts: Parts, work: Round) -> None:
     """An NSG holds so many rules: a rule of ours that would be one more than that fails."""
     present = {r.name for r in work.nsg.rules}
     for slot in sorted({parts.slot(b) for b in work.current() if b.wanted} - present):
-        if len(present) < MAX_RULES:
+        if len(present) < work.nsg.limits.rules:
             present.add(slot)
             continue
-        detail = f"no room: the NSG has {len(work.nsg.rules)} rules of {MAX_RULES}"
+        detail = f"no room: the NSG has {len(work.nsg.rules)} rules of {work.nsg.limits.rules}"
         mine = [b for b in work.current() if b.wanted and parts.slot(b) == slot]
         for block in mine:
             work.set(replace(block, state=BlockState.FAILED, detail=detail))

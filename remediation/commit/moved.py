@@ -20,6 +20,7 @@ from remediation.ledger import Block, Lease
 from remediation.log import say
 from remediation.model import BlockState, ResourceId, Target, from_utc, utc
 from remediation.nsg import Nsg
+from remediation.topology import WAF_POLICY, kind_of
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def _candidates(
 ) -> list[Nsg]:
     """NSGs of the same name elsewhere that hold one of our addresses in a rule of ours."""
     old = ResourceId.parse(nsg_id)
-    if old is None or not blocks:
+    if old is None or not blocks or kind_of(nsg_id) == WAF_POLICY:  # one attached to a gateway stays
         return []
     try:
         rows = parts.graph.rows(
@@ -73,7 +74,7 @@ def _candidates(
     found = []
     for there in sorted({str(r.get("id", "")).lower() for r in rows} - {nsg_id, ""}):
         try:
-            nsg = parts.network.read_nsg(there, deadline)
+            nsg = parts.guards.read(there, deadline)
         except PermanentError as error:
             say(_log, "look-elsewhere", level=logging.WARNING, nsg=there, error=str(error))
             continue

@@ -9,6 +9,7 @@ from remediation.approvals import Approvals
 from remediation.clock import Clock
 from remediation.cloud.activity import ActivityLog
 from remediation.cloud.graph import Graph
+from remediation.cloud.guards import Guards
 from remediation.cloud.network import Network
 from remediation.errors import PermanentError
 from remediation.guardrails import Surroundings
@@ -30,6 +31,7 @@ class Parts:
 
     ledger: Ledger
     network: Network
+    guards: Guards
     graph: Graph
     surroundings: SurroundingsReader
     activity: ActivityLog
@@ -42,7 +44,8 @@ class Parts:
 
     def slot(self, block: Block) -> str:
         """The name of the owned rule that a block belongs in."""
-        return self.ownership.name(block.key.direction, family_of(block.key.address))
+        return self.ownership.name_on(
+            block.key.nsg_id, block.key.direction, family_of(block.key.address))
 
     def look_again(self, nsg_id: str) -> None:
         """A write may still land though nobody waits for it any more: read the NSG again soon, and

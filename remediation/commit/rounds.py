@@ -212,7 +212,7 @@ class Commit:
         if blocks is None:
             return lost
         try:
-            nsg = parts.network.read_nsg(lease.nsg_id, deadline)
+            nsg = parts.guards.read(lease.nsg_id, deadline)
         except NotFound:
             everything = marks.live(parts, lease.nsg_id)
             result.moved_to = look_elsewhere(parts, lease, everything, deadline)

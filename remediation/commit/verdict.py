@@ -88,10 +88,11 @@ def _judge_block(
     ))
     result.proven += proof.effective
     result.shadowed += not proof.effective
-    hidden = proof.outcome is Outcome.UNPROVEN
+    unproven = proof.outcome is Outcome.UNPROVEN
+    hidden = unproven and not work.nsg.trouble  # so it stands in the network: known before it was written
     if not proof.effective and (block.decisive or not hidden):
         parts.notifier.tell(
-            "unproven" if hidden else "shadowed",
+            "unproven" if unproven else "shadowed",
             f"{block.key.address} is not stopped on {work.nsg.id}: {proof.detail}",
             nsg=work.nsg.id, alerts=list(block.alerts), by=proof.rule,
         )
@@ -109,9 +110,11 @@ class _AzuresView:
 
     def second(self, proof: Proof, block: Block, targets: Sequence[Target]) -> Proof:
         """The proof after a look at Azure's view of one of the machines' NICs."""
-        if not targets or (block.state is BlockState.ACTIVE and block.detail == CONFIRMED):
-            return proof if not targets else replace(proof, detail=CONFIRMED)
-        target = targets[0]
+        target = next((t for t in targets if t.addresses), None)
+        if target is None:  # before an application gateway there is no NIC to ask
+            return proof
+        if block.state is BlockState.ACTIVE and block.detail == CONFIRMED:
+            return replace(proof, detail=CONFIRMED)
         view = self._of(target.nic_id)
         if isinstance(view, str):
             return replace(proof, detail=f"not confirmed by Azure: {view}")

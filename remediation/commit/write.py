@@ -63,7 +63,7 @@ class Writer:
                 say(_log, "arm-conflict", nsg=work.nsg.id, error=conflict, alerts=self._alerts(
                     b for b in work.current() if b.state in MOVING))
                 self._parts.clock.sleep(min(0.2, self._deadline.left() / 8))
-                work.nsg = self._parts.network.read_nsg(work.nsg.id, self._deadline)
+                work.nsg = self._parts.guards.read(work.nsg.id, self._deadline)
         if conflict:
             raise Conflict(f"{work.nsg.id}: others keep writing: {conflict}")
 
@@ -96,7 +96,7 @@ class Writer:
             else:
                 self._stamp(write, work)
         if writes:
-            work.nsg = self._parts.network.read_nsg(work.nsg.id, self._deadline)
+            work.nsg = self._parts.guards.read(work.nsg.id, self._deadline)
         return bool(writes)
 
     def _gives_way(self) -> bool:
@@ -145,11 +145,11 @@ class Writer:
             if rule is None:
                 self._delete_or_park(write, work, limit)
             else:
-                parts.network.put_rule(work.nsg.id, rule, limit, partial(parts.look_again, work.nsg.id))
+                parts.guards.put_rule(work.nsg.id, rule, limit, partial(parts.look_again, work.nsg.id))
         except Conflict:
             # A lost answer retried gets a conflict with our own write: if the rule carries our
             # token, the write is done.
-            nsg = parts.network.read_nsg(work.nsg.id, self._deadline)
+            nsg = parts.guards.read(work.nsg.id, self._deadline)
             there = next((r for r in nsg.rules if r.name == write.name), None)
             ours = there is not None and parts.ownership.token_of(there) == token
             if not (ours if rule is not None else there is None):
@@ -174,10 +174,10 @@ class Writer:
 
     def _delete_or_park(self, write: Write, work: Round, deadline: Deadline) -> None:
         """DELETE; where a lock forbids that, the rule stays a Deny of a documentation address."""
-        network, ownership = self._parts.network, self._parts.ownership
+        guards, ownership = self._parts.guards, self._parts.ownership
         unheard = partial(self._parts.look_again, work.nsg.id)
         try:
-            network.delete_rule(work.nsg.id, write.name, deadline, unheard)
+            guards.delete_rule(work.nsg.id, write.name, deadline, unheard)
         except Locked:
             if write.before is None:
                 raise
@@ -189,7 +189,7 @@ class Writer:
             limit = self._renewed(write, token, digest(rule))
             say(_log, "arm-park", nsg=work.nsg.id, rule=write.name, token=token,
                 alerts=self._alerts(self._behind(write, work)))
-            network.put_rule(work.nsg.id, rule, limit, unheard)
+            guards.put_rule(work.nsg.id, rule, limit, unheard)
 
     def _stamp(self, write: Write, work: Round) -> None:
         """When the write reached the blocks that it is for."""

@@ -24,6 +24,7 @@ CANONICAL = {
         "Microsoft.Network/virtualNetworks/subnets",
         "Microsoft.Network/virtualNetworks/virtualNetworkPeerings",
         "Microsoft.Network/networkInterfaces/ipConfigurations",
+        "Microsoft.Network/ApplicationGatewayWebApplicationFirewallPolicies",
     )
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.arm import before, compute, effective, nic, nsg, publicip, security, vnet
+from sandbox.arm import before, compute, effective, nic, nsg, publicip, security, vnet, waf
 from sandbox.arm.call import Answer, Call
 from sandbox.arm.state import State
 
@@ -35,6 +35,7 @@ ITEMS: dict[tuple[str, str], Handler] = {
     ("PUT", nic.KIND): nic.put, ("GET", nic.KIND): nic.get, ("DELETE", nic.KIND): nic.delete,
     ("PUT", publicip.KIND): publicip.put, ("GET", publicip.KIND): publicip.get,
     ("DELETE", publicip.KIND): publicip.delete,
+    ("PUT", waf.KIND): waf.put, ("GET", waf.KIND): waf.get, ("DELETE", waf.KIND): waf.delete,
     ("PUT", VM): compute.put, ("GET", VM): compute.get, ("DELETE", VM): compute.delete,
     **{
         (method, f"{VM}/{child}"): handler
@@ -51,6 +52,7 @@ LISTS: dict[tuple[str, str], Handler] = {
     ("GET", VNET): _list(VNET, vnet.render), ("GET", SUBNET): vnet.list_subnets,
     ("GET", nic.KIND): _list(nic.KIND, nic.render),
     ("GET", publicip.KIND): _list(publicip.KIND, publicip.render),
+    ("GET", waf.KIND): _list(waf.KIND, waf.render),
     ("GET", VM): _list(VM, compute.render, "HighCostGet"),
     ("GET", f"{VM}/extensions"): compute.list_children,
     ("GET", f"{VM}/runcommands"): compute.list_children,
@@ -104,7 +106,7 @@ def versions(namespace: str) -> frozenset[str]:
 
 RENDER: dict[str, Callable[..., dict[str, Any]]] = {
     NSG: nsg.render, VNET: vnet.render, nic.KIND: nic.render, publicip.KIND: publicip.render,
-    VM: compute.render, **dict.fromkeys(before.TYPES, before.render),
+    VM: compute.render, waf.KIND: waf.render, **dict.fromkeys(before.TYPES, before.render),
 }
 """How Resource Graph shows each kind."""
 

@@ -28,6 +28,7 @@ from remediation.owned import Ownership
 from remediation.plan import MOST_ADDRESSES, Scene, decide
 from remediation.policy import DEFAULT_POLICY, Policy, load_policy, parse_policy
 from remediation.prefixes import PrefixSet
+from remediation.waf import WAF_LIMITS
 from tests.unit.raw import ATTACKER, VM, rest
 
 NOW = datetime(2026, 1, 1, 3, tzinfo=UTC)
@@ -333,3 +334,51 @@ def test_a_machine_behind_another_gateway_keeps_its_own_block():
 def test_a_policy_that_blocks_outbound_only_leaves_the_gateway_alone():
     policy = replace(POLICY, rows={k: replace(r, block=(OUT,)) for k, r in POLICY.rows.items()})
     assert places(plan(scene=behind(), policy=policy), IN) == set()
+
+
+# --- a gateway whose subnet has no guard: its WAF policies ---
+
+WAF = ("/subscriptions/00000000-0000-0000-0000-000000000001/resourcegroups/g/providers/microsoft.network"
+       "/applicationgatewaywebapplicationfirewallpolicies/waf")
+OPEN = replace(FRONT, guard="", wafs=(WAF,))
+
+
+def shielded(front: Front = OPEN, waf: Nsg | None = None, nic: Nic = BEHIND) -> Scene:
+    found = waf or Nsg(WAF, (), nics=frozenset({"/agw"}), limits=WAF_LIMITS)
+    scene = behind(front, nic)
+    return replace(scene, nsgs={**SCENE.nsgs, WAF: found})
+
+
+def test_without_a_guard_before_it_a_gateway_is_shielded_by_its_waf_policy():
+    found = plan(scene=shielded())
+    assert places(found, IN) == {WAF}
+    assert places(found, OUT) == {SUBNET_NSG}
+    assert not found.notices
+
+
+def test_a_guard_before_the_gateway_spares_its_policies():
+    guard = Nsg(BASE + "agw", (), frozenset({"/vnet/subnets/agw"}))
+    scene = shielded(replace(OPEN, guard=BASE + "agw"))
+    assert places(plan(scene=replace(scene, nsgs={**scene.nsgs, BASE + "agw": guard})), IN) == {BASE + "agw"}
+
+
+@pytest.mark.parametrize(("front", "waf", "why"), [
+    (replace(OPEN, wafs=()), None, "it has no WAF policy"),
+    (replace(OPEN, wafs=(), unseen=("listener http",)), None, "listener http has no WAF policy"),
+    (replace(OPEN, wafs=(WAF + "2",)), None, "WAF policy waf2 cannot be read"),
+    (OPEN, Nsg(WAF, (), limits=WAF_LIMITS), "WAF policy waf does not name the gateway"),
+    (OPEN, Nsg(WAF, (), nics=frozenset({"/agw"}), limits=WAF_LIMITS, trouble="it only looks on"),
+     "it only looks on"),
+])
+def test_what_would_stop_nobody_is_not_written_and_is_told(front: Front, waf: Nsg | None, why: str):
+    found = plan(scene=shielded(front, waf))
+    assert places(found, IN) == {SUBNET_NSG}, "better there than nowhere"
+    (notice,) = [n for n in found.notices if "agw" in n]
+    assert why in notice
+    assert "its subnet has no network security group" in notice
+
+
+def test_the_part_that_a_policy_sees_is_stopped_and_the_rest_is_told():
+    found = plan(scene=shielded(replace(OPEN, unseen=("listener http",))))
+    assert places(found, IN) == {WAF, SUBNET_NSG}
+    assert any("some of what comes in" in n for n in found.notices)

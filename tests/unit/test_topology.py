@@ -25,6 +25,7 @@ from remediation.topology import (
     leads,
     name_of,
     owner_of,
+    waf_policies,
 )
 
 SUB = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg/providers"
@@ -157,6 +158,20 @@ def test_a_gateway_hides_clients_and_a_name_is_not_guessed():
     assert gateway_subnet({"id": AGW}) == ""
     lost = {**body, "properties": {**body["properties"], "gatewayIPConfigurations": []}}  # type: ignore[dict-item]  # a body of Any
     assert leads(lost)[1].network == ""
+
+
+def test_the_nearest_waf_policy_counts_and_what_none_sees_is_named():
+    def listener(name: str, waf: str = "") -> dict[str, Any]:
+        return {"name": name, "properties": {"firewallPolicy": ref(waf)} if waf else {}}
+
+    own = {"id": AGW, "properties": {
+        "firewallPolicy": ref("/Own"), "httpListeners": [listener("a"), listener("b", "/B")],
+        "urlPathMaps": [{"properties": {"pathRules": [listener("p", "/P"), listener("q")]}}]}}
+    assert waf_policies(own) == (("/own", "/b", "/p"), ())
+    none = {"id": AGW, "properties": {"httpListeners": [listener("a"), listener("b", "/B")],
+                                      "listeners": [{"name": "tcp"}]}}
+    assert waf_policies(none) == (("/b",), ("listener a", "listener tcp (no HTTP)"))
+    assert waf_policies({"id": AGW}) == ((), ())
 
 
 @pytest.mark.parametrize(("properties", "target"), [

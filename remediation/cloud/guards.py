@@ -1,0 +1,97 @@
+"""Where blocks are written: NSGs, and the WAF policies of application gateways, behind one face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from remediation.clock import Deadline
+from remediation.cloud.clients import Clients
+from remediation.cloud.network import Network, StillRunning
+from remediation.errors import NotFound
+from remediation.model import ResourceId
+from remediation.nsg import Nsg, Rule, same_effect
+from remediation.owned import Ownership
+from remediation.topology import WAF_POLICY, kind_of
+from remediation.waf import guard_from_arm, with_rule
+
+WAF_API = "2026-03-01"
+"""The newest: what an older one does not show, a PUT of the whole would take away."""
+
+
+class Guards:
+    """Reads guards, and writes our rules into them. One instance serves all threads."""
+
+    def __init__(self, clients: Clients, network: Network, ownership: Ownership) -> None:
+        self._clients = clients
+        self._network = network
+        self._ownership = ownership
+
+    def read(self, guard_id: str, deadline: Deadline) -> Nsg:
+        """The guard as it is. Raises NotFound."""
+        if kind_of(guard_id) == WAF_POLICY:
+            return guard_from_arm(self._policy(guard_id, deadline)[0], self._ownership)
+        return self._network.read_nsg(guard_id, deadline)
+
+    def put_rule(
+        self, guard_id: str, rule: Rule, deadline: Deadline, unheard: Callable[[], None]
+    ) -> None:
+        """Write one rule of ours and wait until it is settled, or raise StillRunning. `unheard`: see
+        `Network.put_rule`."""
+        if kind_of(guard_id) == WAF_POLICY:
+            self._write_policy(guard_id, rule.name, rule, deadline, unheard)
+        else:
+            self._network.put_rule(guard_id, rule, deadline, unheard)
+
+    def delete_rule(
+        self, guard_id: str, name: str, deadline: Deadline, unheard: Callable[[], None]
+    ) -> None:
+        """Take one rule of ours out and wait until it is gone, or raise StillRunning."""
+        if kind_of(guard_id) == WAF_POLICY:
+            self._write_policy(guard_id, name, None, deadline, unheard)
+        else:
+            self._network.delete_rule(guard_id, name, deadline, unheard)
+
+    # --- WAF policies: written whole, under the etag they were read with ---
+
+    def _policy(self, policy_id: str, deadline: Deadline) -> tuple[dict[str, Any], str]:
+        """The policy as ARM has it, and its etag."""
+        parts = _parts(policy_id)
+        body, headers = self._clients.arm_answer(parts.subscription, policy_id, WAF_API, deadline)
+        return body, str(body.get("etag") or headers.get("ETag") or "")
+
+    def _write_policy(
+        self, policy_id: str, name: str, rule: Rule | None, deadline: Deadline, unheard: Callable[[], None]
+    ) -> None:
+        """Raises Conflict if someone else wrote it between our reading and our writing."""
+        parts = _parts(policy_id)
+        what = f"PUT WAF policy {parts.name} with{'' if rule else 'out'} {name}"
+
+        def begin() -> Mapping[str, str]:
+            body, etag = self._policy(policy_id, deadline)
+            there = next((r for r in guard_from_arm(body, self._ownership).rules if r.name == name), None)
+            if there is None if rule is None else there is not None and same_effect(there, rule):
+                return {}  # an earlier try of ours has landed
+            return self._clients.arm_put(parts.subscription, policy_id, WAF_API, with_rule(body, name, rule),
+                                         etag, deadline)
+
+        self._network.carry_out(what, parts.subscription, begin, deadline, unheard)
+        self._settled(policy_id, what, deadline)
+
+    def _settled(self, policy_id: str, what: str, deadline: Deadline) -> None:
+        """Not every version of Azure's names an operation: the policy itself says when it is done."""
+        while True:
+            state = str((self._policy(policy_id, deadline)[0].get("properties") or {}).get(
+                "provisioningState") or "Succeeded")
+            if state != "Updating":
+                return
+            if deadline.left() <= self._network.poll_seconds:
+                raise StillRunning(f"{what}: still {state}", "")
+            deadline.clock.sleep(self._network.poll_seconds)
+
+
+def _parts(policy_id: str) -> ResourceId:
+    parts = ResourceId.parse(policy_id)
+    if parts is None:
+        raise NotFound(f"{policy_id} is no resource id")
+    return parts
