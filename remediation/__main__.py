@@ -1,6 +1,7 @@
-"""The command line: `explain` works offline; the others speak to a deployed app's HTTP API.
+"""The command line: `explain` works offline, and asks an app for more if it is given one; the others speak
+to a deployed app's HTTP API.
 
-    python -m remediation explain FILE [--json]
+    python -m remediation explain FILE [--json] [--url URL --key KEY]
     python -m remediation blocks|replay|revoke|approvals|approve|alert|health … --url URL --key KEY
 """
 
@@ -39,11 +40,12 @@ def _parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    one = verbs.add_parser("explain", help="what an alert says and what the policy would do; offline")
+    one = _remote(verbs, "explain", "what an alert says and what the policy would do, offline; with --url "
+                  "also the machines behind it, and what would be proven", _explain)
+    one.set_defaults(url="")  # offline unless it is asked for here
     one.add_argument("file", type=Path, help="an alert, a list, an export, an event, a dead letter")
     one.add_argument("--json", action="store_true", help="a list of objects instead of text")
     one.add_argument("--policy", type=Path, default=DEFAULT_POLICY, help="another policy.toml")
-    one.set_defaults(run=_explain)
 
     one = _remote(verbs, "blocks", "list blocks", _blocks)
     for name in ("state", "address", "nsg"):
@@ -90,9 +92,30 @@ def _explain(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return EXIT_BAD
     entries = explain(text, policy)
+    if args.url:
+        code = _look(args, text, entries)
+        if code:
+            return code
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # an alert may hold half a character
     print(as_json(entries) if args.json else as_text(entries))
+    return 0
+
+
+def _look(args: argparse.Namespace, text: str, entries: list[dict[str, Any]]) -> int:
+    """Ask the app what it would do, changing nothing; put what it finds beside what the alert says."""
+    try:
+        answer = _request(args, "POST", "replay", text, {"dryRun": "true"})
+        answer.raise_for_status()
+        results = answer.json()["results"]
+    except (OSError, ValueError, KeyError) as error:
+        print(f"{args.url}: {error}", file=sys.stderr)
+        return EXIT_BAD
+    by_id: dict[str, Any] = {str(r.get("alertId")): r for r in results}
+    for entry in entries:
+        found = by_id.get(str(entry["alert_id"]), {})
+        entry["machines"] = found.get("machines", [])
+        entry["notices"] = (found.get("plan") or {}).get("notices", [])
     return 0
 
 
@@ -107,24 +130,13 @@ def decode(data: bytes) -> str:
 def _call(args: argparse.Namespace, method: str, path: str, *, body: Any = None,
           raw: str = "", **query: Any) -> int:
     """One call of the API; its answer is printed."""
-    import requests
-
     if not args.url:
         print("--url is missing: the app's address, such as https://NAME.azurewebsites.net",
               file=sys.stderr)
         return EXIT_BAD
-    headers = {"content-type": "application/json"}
-    if args.key:
-        headers["x-functions-key"] = args.key
-    if args.token:
-        headers["authorization"] = f"Bearer {args.token}"
     try:
-        answer = requests.request(
-            method, f"{args.url.rstrip('/')}/api/{path}", headers=headers, timeout=60,
-            params={k: v for k, v in query.items() if v},
-            data=(raw or json.dumps(body)).encode() if raw or body is not None else None,
-        )
-    except requests.RequestException as error:
+        answer = _request(args, method, path, raw or (json.dumps(body) if body is not None else ""), query)
+    except OSError as error:  # requests' own are such
         print(f"{args.url}: {error}", file=sys.stderr)
         return EXIT_BAD
     try:
@@ -132,6 +144,20 @@ def _call(args: argparse.Namespace, method: str, path: str, *, body: Any = None,
     except ValueError:
         print(f"{answer.status_code} {answer.reason}", file=sys.stderr)
     return 0 if answer.ok else 1
+
+
+def _request(args: argparse.Namespace, method: str, path: str, body: str, query: dict[str, Any]) -> Any:
+    """The API's answer. Raises OSError if there is none."""
+    import requests
+
+    headers = {"content-type": "application/json"}
+    if args.key:
+        headers["x-functions-key"] = args.key
+    if args.token:
+        headers["authorization"] = f"Bearer {args.token}"
+    return requests.request(
+        method, f"{args.url.rstrip('/')}/api/{path}", headers=headers, timeout=60,
+        params={k: v for k, v in query.items() if v}, data=body.encode() if body else None)
 
 
 def _blocks(args: argparse.Namespace) -> int:

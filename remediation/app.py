@@ -13,6 +13,7 @@ from typing import Any
 
 from remediation.api import Api, Reply, Request
 from remediation.approvals import Approvals
+from remediation.assess import Assessor
 from remediation.clock import Clock, Deadline
 from remediation.cloud.activity import ActivityLog
 from remediation.cloud.clients import Clients
@@ -101,9 +102,11 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     approvals = Approvals(ledger, policy, notifier, clock)
     estate = EstateReader(graph, network, policy.guardrails.ask_first_service_tags)
     surroundings = SurroundingsReader(ledger, estate, policy, clock, settings.home_subscription)
+    activity = ActivityLog(clients)
+    assessor = Assessor(ledger, defender, activity, clock)
     commit = Commit(Parts(
         ledger=ledger, network=network, guards=guards, graph=graph, surroundings=surroundings,
-        activity=ActivityLog(clients), approvals=approvals, notifier=notifier, policy=policy,
+        activity=activity, approvals=approvals, notifier=notifier, policy=policy,
         ownership=ownership, settings=settings, clock=clock,
     ))
     survey = Survey(
@@ -113,13 +116,13 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     )
     responder = Responder(
         ledger=ledger, survey=survey, commit=commit,
-        queue=CommitQueue(clients, settings.commit_queue), approvals=approvals,
+        queue=CommitQueue(clients, settings.commit_queue), approvals=approvals, assessor=assessor,
         notifier=notifier, settings=settings, clock=clock,
     )
     sweep = Sweep(
         responder=responder, commit=commit, ledger=ledger, defender=defender, graph=graph,
-        surroundings=surroundings, notifier=notifier, policy=policy, ownership=ownership,
-        settings=settings, clock=clock,
+        surroundings=surroundings, assessor=assessor, notifier=notifier, policy=policy,
+        ownership=ownership, settings=settings, clock=clock,
     )
     operator = Operator(
         responder=responder, survey=survey, commit=commit, ledger=ledger, defender=defender,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from remediation.alerts import normalise, read
@@ -86,9 +87,22 @@ def _shown(n: int, entry: dict[str, Any]) -> str:
         *(f"    skip       {s['address']}: {s['reason']}" for s in entry["skipped"]),
         *(f"    warning    {w}" for w in entry["warnings"]),
     ]
+    lines += [line for m in entry.get("machines") or () for line in _machine(m)]
+    lines += [f"    notice     {n}" for n in entry.get("notices") or ()]
     if not entry["would_block"]:
         lines.append("    nothing would be blocked")
     return "\n".join(lines)
+
+
+def _machine(machine: Mapping[str, Any]) -> Iterator[str]:
+    """The way to it, and what the proof of each block would find."""
+    power = str(machine.get("power") or "").removeprefix("PowerState/")
+    way = " → ".join(machine.get("path") or ()) or str(machine.get("id"))
+    yield f"    machine    {way}" + (f"   ({power})" if power else "")
+    for proof in machine.get("proof") or ():
+        guard = str(proof.get("guard")).rpartition("/")[2]
+        yield (f"      {proof.get('direction'):<9}{proof.get('address')}   {proof.get('outcome')} on {guard}"
+               + (f": {proof.get('detail')}" if proof.get("detail") else ""))
 
 
 def as_json(entries: list[dict[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -22,7 +23,7 @@ from remediation.errors import BadInput, Conflict, NotFound, RemediationError
 from remediation.guardrails import Hold, Protected
 from remediation.ledger import Block, Ledger
 from remediation.ledger.alerts import AlertState, plan_to_json
-from remediation.model import BlockState, Direction, Verdict, utc
+from remediation.model import BlockKey, BlockState, Direction, Verdict, utc
 from remediation.notify import Notifier
 from remediation.nsg import Rule, rule_to_arm
 from remediation.owned import Ownership, difference, wanted_rules
@@ -31,8 +32,11 @@ from remediation.prefixes import network
 from remediation.responder import Responder
 from remediation.settings import Settings
 from remediation.survey import Decision, Survey
+from remediation.view import expected, machines_of
 
 _log = logging.getLogger(__name__)
+
+SHOWN_BLOCKS, LOOKS_AT_ONCE = 400, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Operator:
         self._ownership = ownership
         self._settings = settings
         self._clock = clock
+        self._looks = ThreadPoolExecutor(LOOKS_AT_ONCE, "show")
 
     # --- replay ---
 
@@ -85,6 +90,7 @@ class Operator:
             "alertId": alert.alert_id,
             "dryRun": dry,
             "plan": plan_to_json(decision.plan),
+            "machines": expected(decision.plan, decision.nsgs, self._policy, self._ownership),
             "difference": self._difference(decision),
         }
         if dry:
@@ -310,11 +316,15 @@ class Operator:
             for name in ("generated", "event", "received", "verified", "planned", "claimed")
             if (at := first.time(name)) is not None
         }
+        plan = self._ledger.alerts.plan(first)
+        blocks = self._blocks_of(plan or {})
         return {
             "alertId": alert_id,
             "state": first.state.value,
             "alert": alert_to_json(normalise(self._ledger.alerts.raw(first))),
-            "plan": self._ledger.alerts.plan(first),
+            "plan": plan,
+            "blocks": [b.to_json() for b in blocks],
+            "machines": machines_of(plan or {}, self._ledger.alerts.assessment(first), blocks),
             "hops": hops,
             "actions": self._ledger.alerts.actions(alert_id),
             "bodies": [
@@ -323,6 +333,12 @@ class Operator:
                 for b in bodies
             ],
         }
+
+    def _blocks_of(self, plan: Mapping[str, Any]) -> list[Block]:
+        """The blocks that a recorded plan wanted, as they are now, ended ones too."""
+        keys = [BlockKey(b["nsg"], Direction(b["direction"]), b["address"]) for b in plan.get("blocks") or ()]
+        found = self._looks.map(self._ledger.blocks.latest, keys[:SHOWN_BLOCKS])
+        return [b for b in found if b is not None]
 
     def health(self, deadline: Deadline) -> dict[str, Any]:
         """What is reachable and what is not; no secrets, no addresses."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from remediation.alerts import normalise, unwrap
 from remediation.approvals import Approvals
+from remediation.assess import Assessor
 from remediation.clock import Clock, Deadline
 from remediation.commit import Commit, Committed
 from remediation.commit_queue import CommitQueue
@@ -44,6 +45,7 @@ _log = logging.getLogger(__name__)
 MOST_IN_EVENT = 100
 MOST_DOUBLINGS = 5
 DONE_AT_MOST = 20_000
+FEW = 4
 COMMITS_AT_ONCE = 16
 CLAIMS_TOGETHER = 50
 """In a storm the claims of so many alerts on one NSG are recorded together."""
@@ -77,18 +79,41 @@ class _Done:
                 del self._known[next(iter(self._known))]
 
 
+class _UnderWay:
+    """How many alerts this process is at. With many, what can wait waits for the sweep."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._now += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._now -= 1
+
+    @property
+    def few(self) -> bool:
+        """No storm."""
+        return self._now <= FEW
+
+
 class Responder:
     """One instance serves all triggers and threads."""
 
     def __init__(
         self, *, ledger: Ledger, survey: Survey, commit: Commit, queue: CommitQueue,
-        approvals: Approvals, notifier: Notifier, settings: Settings, clock: Clock,
+        approvals: Approvals, assessor: Assessor, notifier: Notifier, settings: Settings, clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._survey = survey
         self._commit = commit
         self._queue = queue
         self._approvals = approvals
+        self._assessor = assessor
+        self._under_way = _UnderWay()
         self._notifier = notifier
         self._settings = settings
         self._clock = clock
@@ -169,7 +194,8 @@ class Responder:
     def resume(self, record: AlertRecord, alert: Alert, deadline: Deadline) -> Seen:
         """carry_on, with errors sorted: the ledger's are raised, others are left to the sweep."""
         try:
-            return self.carry_on(record, alert, deadline)
+            with self._under_way:
+                return self.carry_on(record, alert, deadline)
         except LedgerDown:
             raise
         except TemporaryError as error:
@@ -181,13 +207,16 @@ class Responder:
             self.finish(record, error=str(error)[:500])
             return Seen(alert.alert_id, "failed", str(error))
 
-    def finish(self, record: AlertRecord, **facts: Any) -> None:
-        """The alert is done with, but for the commits its claims ask for."""
+    def finish(self, record: AlertRecord, **facts: Any) -> AlertRecord | None:
+        """The alert is done with, but for the commits its claims ask for → the record now, None if
+        another has changed it."""
         try:
-            self._ledger.alerts.update(record, state=AlertState.DONE.value, **facts)
+            record = self._ledger.alerts.update(record, state=AlertState.DONE.value, **facts)
             self._done.add((record.alert_id, record.accusation))
         except Conflict:
             say(_log, "finished-by-another", alerts=[record.alert_id])
+            return None
+        return record
 
     # --- from alert to claims ---
 
@@ -204,12 +233,23 @@ class Responder:
         planned = self._clock.now()
         self._tell(alert, plan)
         keys = self.claim(decision, explicit=False, by="")
-        self.finish(
+        done = self.finish(
             record, verified=utc(decision.verified), planned=utc(planned),
             claimed=utc(self._clock.now()) if keys else None, **self._ledger.alerts.plan_facts(plan),
         )
         self.commit_all((k.nsg_id for k in keys), deadline)
+        if done is not None and self._under_way.few and not deadline.over:
+            self._assess(done, deadline)
         return Seen(alert.alert_id, plan.mode.value, f"{len(keys)} blocks claimed")
+
+    def _assess(self, record: AlertRecord, deadline: Deadline) -> None:
+        """The blocks stand; what cannot be found out now, the sweep looks for."""
+        try:
+            self._assessor.assess(record, deadline)
+        except LedgerDown:
+            raise
+        except TemporaryError as error:
+            say(_log, "assessment-left", alerts=[record.alert_id], error=str(error))
 
     def _done_under_its_own_id(self, held: Alert, delivered: Alert) -> bool:
         """A body with an id of its own that leads to another alert: that one may be done with."""

@@ -14,12 +14,13 @@ from datetime import timedelta
 from typing import Any
 
 from remediation.alerts import normalise
+from remediation.assess import Assessor
 from remediation.clock import Clock, Deadline
 from remediation.cloud.defender import Defender
 from remediation.cloud.graph import Graph
 from remediation.commit import Commit, needs_commit
-from remediation.errors import Conflict, MalformedAlert, RemediationError
-from remediation.ledger import Hint, Ledger
+from remediation.errors import Conflict, MalformedAlert, RemediationError, TemporaryError
+from remediation.ledger import AlertRecord, Hint, Ledger
 from remediation.ledger.alerts import AlertState
 from remediation.ledger.work import ALERT, APPROVAL, NSG, RECHECK
 from remediation.log import say
@@ -40,6 +41,7 @@ BATCH = 500
 THREADS = 48
 """They wait for Azure: so many NSGs are lifted at once."""
 OVERDUE = 2.5
+ASSESS_UNTIL = timedelta(hours=6)
 ORPHAN_SCAN = timedelta(days=1)
 CLEAN_UP = timedelta(days=1)
 LATE = timedelta(days=3)
@@ -64,8 +66,8 @@ class Sweep:
 
     def __init__(
         self, *, responder: Responder, commit: Commit, ledger: Ledger, defender: Defender,
-        graph: Graph, surroundings: SurroundingsReader, notifier: Notifier, policy: Policy,
-        ownership: Ownership, settings: Settings, clock: Clock,
+        graph: Graph, surroundings: SurroundingsReader, assessor: Assessor, notifier: Notifier,
+        policy: Policy, ownership: Ownership, settings: Settings, clock: Clock,
     ) -> None:
         self._responder = responder
         self._commit = commit
@@ -73,6 +75,7 @@ class Sweep:
         self._defender = defender
         self._graph = graph
         self._surroundings = surroundings
+        self._assessor = assessor
         self._notifier = notifier
         self._policy = policy
         self._ownership = ownership
@@ -171,7 +174,10 @@ class Sweep:
     def _follow_alert(self, hint: Hint, deadline: Deadline, result: Swept) -> None:
         alert_id = str(hint.values.get("alert", ""))
         record = self._ledger.alerts.get(alert_id, str(hint.values.get("accusation", "")))
-        if record is None or record.state is AlertState.DONE:
+        if record is None:
+            return
+        if record.state is AlertState.DONE:
+            self._assess(record, deadline)
             return
         if self._ledger.control.paused():
             self._responder.hint_again(record)
@@ -198,6 +204,14 @@ class Sweep:
             return
         result.resumed += 1
         self._responder.resume(record, alert, deadline)
+
+    def _assess(self, record: AlertRecord, deadline: Deadline) -> None:
+        """What a storm or an error left. It is tried for as long as it helps anyone."""
+        try:
+            self._assessor.assess(record, deadline)
+        except TemporaryError:
+            if self._clock.now() - (record.time("received") or self._clock.now()) < ASSESS_UNTIL:
+                raise  # the hint stays
 
     def _follow_approval(self, approval_id: str, deadline: Deadline) -> None:
         """Finish an answer that was interrupted; close a question nobody answered in time."""
@@ -256,9 +270,10 @@ class Sweep:
             self._responder.receive(dict(raw), deadline, via="reconcile")
 
     def _scan_orphans(self, deadline: Deadline) -> None:
-        """NSGs with rules that bear our name though no block lives there: a commit adopts what the
+        """Guards with rules that bear our name though no block lives there: a commit adopts what the
         ledger does not know. Those with blocks are looked at for drift anyway."""
-        for row in self._graph.rows("owned_rules", deadline, prefix=self._ownership.prefix):
+        for row in self._graph.rows("owned_rules", deadline, prefix=self._ownership.prefix,
+                                    waf=self._ownership.waf_name(4)[:-1]):
             nsg_id = str(row.get("id", "")).lower()
             if nsg_id and not self._ledger.blocks.live(nsg_id):
                 self._ledger.work.recheck(nsg_id, self._clock.now())

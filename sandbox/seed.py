@@ -25,6 +25,8 @@
      "resources": [{…as ARM shows them…}],
      "alerts": [{…properties of a Defender alert…}],
      "locks":  [{"scope": "/subscriptions/…", "level": "CanNotDelete", "name": "keep"}],
+     "activity": [{"resource": "/subscriptions/…", "at": "2026-01-01T03:00:00Z",
+                   "operation": "Microsoft.Compute/virtualMachines/deallocate/action"}],
      "denied": [{"action": "securityrules/write", "scope": "/subscriptions/…"}]}
 """
 
@@ -38,7 +40,7 @@ from sandbox.arm import nsg as nsgs
 from sandbox.arm.adopt import adopt
 from sandbox.arm.call import ref
 from sandbox.arm.compute import KIND as VM
-from sandbox.arm.security import alert_body, put_lock
+from sandbox.arm.security import alert_body, note_event, put_lock
 from sandbox.arm.state import Child, Resource, State
 
 
@@ -55,6 +57,8 @@ def seed(state: State, data: dict[str, Any]) -> dict[str, int]:
     for lock in data.get("locks") or []:
         put_lock(state, str(lock["scope"]), str(lock.get("name", "lock")),
                  {"properties": {"level": lock["level"]}})
+    for event in data.get("activity") or []:
+        note_event(state, str(event["resource"]), str(event["operation"]), str(event["at"]))
     if "denied" in data:
         state.access.denied = list(data["denied"])
     state.version += 1

@@ -1,4 +1,4 @@
-"""The activity log: who changed a rule of ours."""
+"""The activity log: who changed a rule of ours, and what started or stopped machines."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 from remediation.clock import Deadline
 from remediation.cloud.clients import Clients
+from remediation.likelihood import RESTARTS, STARTS, STOPS, PowerChange
 from remediation.model import ResourceId, utc
 
 API = "2015-04-01"
 BACK = timedelta(hours=24)
+POWER_PAGES = 20
+DONE = ("succeeded", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,32 @@ class ActivityLog:
             parts.subscription,
             f"/subscriptions/{parts.subscription}/providers/Microsoft.Insights/eventtypes/"
             "management/values",
-            API, deadline,
-            **{"$filter": f"eventTimestamp ge '{utc(now - BACK)}' and resourceGroupName eq "
-                          f"'{parts.group}'"},
+            API, {"$filter": f"eventTimestamp ge '{utc(now - BACK)}' and resourceGroupName eq "
+                             f"'{parts.group}'"},
+            deadline,
         )
         ours = self._clients.principal()
         changes = [self._change(r) for r in rows
                    if self._about(r, nsg_id, rule) and not _callers(r) & ours]
         return max(changes, key=lambda c: c.at, default=None)
+
+    def power_changes(
+        self, subscription: str, group: str, since: datetime, deadline: Deadline
+    ) -> list[PowerChange]:
+        """What started or stopped machines of a resource group since then, or tried to: what was accepted
+        counts. Raises Invalid if the log is too long to be read."""
+        rows = self._clients.arm_pages(
+            subscription,
+            f"/subscriptions/{subscription}/providers/Microsoft.Insights/eventtypes/management/values",
+            API, {"$filter": f"eventTimestamp ge '{utc(since)}' and resourceGroupName eq '{group}'",
+                  "$select": "eventTimestamp,operationName,resourceId,status"},
+            deadline, most=POWER_PAGES,
+        )
+        changes = (
+            PowerChange(str(r.get("resourceId", "")).lower(), _value(r.get("operationName")).lower(),
+                        _moment(r.get("eventTimestamp"), since))
+            for r in rows if _value(r.get("status")).lower() in DONE)
+        return [c for c in changes if c.operation.endswith((*STARTS, *STOPS, *RESTARTS))]
 
     @staticmethod
     def _about(row: dict[str, Any], nsg_id: str, rule: str) -> bool:
@@ -79,3 +100,11 @@ def _callers(row: dict[str, Any]) -> set[str]:
 
 def _value(field: Any) -> str:
     return str(field.get("value", "")) if isinstance(field, dict) else str(field or "")
+
+
+def _moment(text: Any, default: datetime) -> datetime:
+    """ARM writes seven digits of a second, and Z. What cannot be read counts as `default`."""
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return default

@@ -18,6 +18,7 @@ from urllib.request import getproxies
 from remediation.clock import Deadline
 from remediation.cloud.failures import translated
 from remediation.cloud.retry import retrying
+from remediation.errors import Invalid
 from remediation.settings import Settings
 
 if TYPE_CHECKING:
@@ -223,20 +224,22 @@ class Clients:
             self.reads_left = int(left)
 
     def arm_pages(
-        self, subscription: str, path: str, api_version: str, deadline: Deadline, **query: str
+        self, subscription: str, path: str, api_version: str, query: Mapping[str, str], deadline: Deadline,
+        *, most: int = 200,
     ) -> list[dict[str, Any]]:
-        """All pages of a list; `nextLink` is followed on the same host only."""
+        """All pages of a list; `nextLink` is followed on the same host only. Raises Invalid if there are
+        more than `most`: half a list may mislead."""
         from urllib.parse import parse_qsl, urlsplit
 
         found: list[dict[str, Any]] = []
         params = {"api-version": api_version, **query}
-        for _ in range(200):
+        for _ in range(most):
             version = params.pop("api-version", api_version)
             page = self.arm_get(subscription, path, version, deadline, **params)
             found += [v for v in page.get("value") or () if isinstance(v, dict)]
             link = page.get("nextLink")
             if not link:
-                break
+                return found
             parts = urlsplit(str(link))
             path, params = parts.path, dict(parse_qsl(parts.query))
-        return found
+        raise Invalid(f"GET {path}: more than {most} pages")

@@ -7,6 +7,7 @@ Resource Graph; what the graph does not know yet is fetched by GET all the same.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +18,10 @@ from typing import Any
 from remediation.alerts import normalise
 from remediation.clock import Clock, Deadline, Pace
 from remediation.cloud.clients import Clients
-from remediation.cloud.graph import Graph
+from remediation.cloud.graph import Graph, askable
 from remediation.errors import Forbidden, Invalid, MalformedAlert, NotFound, TemporaryError
 from remediation.gather import Gather
+from remediation.likelihood import OtherAlert
 from remediation.log import say
 from remediation.model import Alert, AlertRef, Verdict, utc
 
@@ -30,7 +32,7 @@ GETS_AT_ONCE, GETS_PER_SECOND = 40.0, 8.0
 """Of the reads that ARM allows a principal (250 at once, 25 a second), what alerts may take."""
 READS_KEPT = 80
 """Reads left for what no graph can answer: polls, and the rules under the lease."""
-NAMES_TOGETHER = 50
+NAMES_TOGETHER, RESOURCES_TOGETHER = 50, 200
 TOGETHER_SECONDS = 4.0
 _NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -133,6 +135,14 @@ class Defender:
             (str(r.get("id", "")).lower().split("/")[2], str(r.get("name", "")).lower()): r
             for r in rows if str(r.get("id", "")).count("/") > 2
         }
+
+    def on(self, resource_ids: Iterable[str], since: datetime, deadline: Deadline) -> list[OtherAlert]:
+        """Alerts that name these resources, generated since then."""
+        found: list[OtherAlert] = []
+        for some in itertools.batched(filter(askable, resource_ids), RESOURCES_TOGETHER, strict=False):
+            found += [OtherAlert(str(r.get("name") or ""), str(r.get("display") or ""), str(r["resourceId"]))
+                      for r in self._graph.rows("alerts_on", deadline, ids=some, since=utc(since))]
+        return found
 
     def find(self, name: str, deadline: Deadline) -> Mapping[str, Any] | None:
         """The alert by name alone, in whatever subscription it is."""

@@ -137,6 +137,15 @@ class Alerts:
         held = unpack(record.values, "plan")
         return held if isinstance(held, dict) else None
 
+    def assessed(self, record: AlertRecord, assessment: Mapping[str, Any]) -> AlertRecord:
+        """Record how likely each machine of the plan is. Conflict if someone else changed the record."""
+        return self.update(record, **pack("assessed", assessment))
+
+    def assessment(self, record: AlertRecord) -> dict[str, Any] | None:
+        """What `assessed` recorded; None if nothing has been yet."""
+        held = unpack(record.values, "assessed")
+        return held if isinstance(held, dict) else None
+
     def note(self, alert_id: str, at: datetime, action: str, **facts: Any) -> None:
         """Record one action of an alert: what, where, before, after, result, by whom."""
         self.notes(alert_id, at, [(action, facts)])

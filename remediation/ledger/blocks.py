@@ -58,6 +58,17 @@ class Blocks:
         row = self._table.get(encode(key.nsg_id), _row_key(key))
         return self._table.parsed(row, _block, aside=True)
 
+    def latest(self, key: BlockKey) -> Block | None:
+        """The block, or the last one of this key that has ended."""
+        live = self.get(key)
+        if live is not None:
+            return live
+        first = f"{_row_key(key)}|"
+        rows = self._table.query("PartitionKey eq @p and RowKey ge @first and RowKey lt @last",
+                                 p=encode(key.nsg_id) + ENDED, first=first, last=f"{first}~")
+        ended = list(self._table.all_parsed(rows, _block))
+        return ended[-1] if ended else None
+
     def find(self, address: str = "", block_id: str = "") -> Iterator[Block]:
         """Live blocks of an address, or of an id, over all NSGs."""
         filters = ["live eq true"]

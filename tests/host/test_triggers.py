@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from remediation.__main__ import main
 from sandbox.world import ROOT, waiting
 from tests.estate import ATTACKER, SECOND, alert, estate, name_of
 from tests.host.conftest import Site
 
 BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
+
+
+def test_explain_asks_an_app_for_the_machines_and_what_would_be_proven(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    site.world.seed(estate())
+    host = site.start()
+    path = tmp_path / "alert.json"
+    path.write_text(json.dumps(site.know(alert())))
+    asked = ["explain", str(path), "--url", host.url, "--key", host.function_key]
+    assert main(asked) == 0
+    text = capsys.readouterr().out
+    assert "machine    vm   (running)" in text
+    assert f"outbound {ATTACKER}   effective on nsg" in text
+    assert main([*asked, "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["machines"][0]["path"] == ["vm"]
+    assert site.owned() == {}, "nothing was changed"
+    assert main([*asked[:-1], "wrong"]) == 2
+    assert "401" in capsys.readouterr().err
 
 
 def test_importing_the_triggers_loads_no_heavy_sdk():

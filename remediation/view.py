@@ -1,0 +1,71 @@
+"""What people are shown of the machines behind an alert: the way to each, how likely it is, and the proof of
+every block that is to protect it. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from remediation.ledger.block import Block
+from remediation.model import Plan, utc
+from remediation.nsg import Nsg
+from remediation.owned import Ownership
+from remediation.plan import with_wanted
+from remediation.policy import Policy
+from remediation.proof import prove
+
+NOT_WEIGHED = {"powerThen": "", "powerReason": "", "likelihood": None, "reasons": ["not weighed yet"]}
+UNSEEN = "the rule guards it, but the proof did not look at it by itself"
+
+
+def machines_of(
+    plan: Mapping[str, Any], assessment: Mapping[str, Any] | None, blocks: Sequence[Block]
+) -> list[dict[str, Any]]:
+    """The machines of a recorded plan, with the blocks as the ledger has them now."""
+    weighed = (assessment or {}).get("machines") or {}
+    return [
+        {"id": m["id"], "path": m.get("path") or [], "power": m.get("power") or "",
+         **(weighed.get(m["id"]) or NOT_WEIGHED),
+         "proof": [_proof(b, m["id"]) for b in blocks if _protects(b, m)]}
+        for m in plan.get("machines") or ()
+    ]
+
+
+def _protects(block: Block, machine: Mapping[str, Any]) -> bool:
+    named = any(t.machine_id == machine["id"] for t in block.targets)
+    return named or block.key.nsg_id in (machine.get("guards") or ())
+
+
+def _proof(block: Block, machine_id: str) -> dict[str, Any]:
+    seen = any(t.machine_id == machine_id for t in block.targets)
+    return {
+        "direction": block.key.direction.value, "address": block.key.address, "guard": block.key.nsg_id,
+        "outcome": block.state.value, "rule": block.rule, "shadowedBy": block.shadowed_by,
+        "detail": block.detail if seen else UNSEEN,
+        "proven": utc(block.proven) if block.proven and seen else None,
+    }
+
+
+def expected(
+    plan: Plan, nsgs: Mapping[str, Nsg], policy: Policy, ownership: Ownership
+) -> list[dict[str, Any]]:
+    """The machines of a plan that is not carried out: what the proof of each block would find."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for block in plan.blocks:
+        nsg = with_wanted(nsgs[block.key.nsg_id], block.key, policy, ownership)
+        for target in block.targets:
+            proof = prove(nsg, block.key, [target], ownership)
+            found.setdefault(target.machine_id, []).append({
+                "direction": block.key.direction.value, "address": block.key.address,
+                "guard": block.key.nsg_id, "outcome": proof.outcome.value,
+                "rule": "" if not proof.effective else proof.rule,
+                "shadowedBy": "" if proof.effective else proof.rule, "detail": proof.detail, "proven": None})
+    known = {m.id for m in plan.machines}
+    return [
+        {"id": m.id, "path": list(m.path), "power": m.power, **NOT_WEIGHED, "proof": found.get(m.id, [])}
+        for m in plan.machines
+    ] + [
+        {"id": one, "path": [], "power": "", **NOT_WEIGHED, "proof": proofs}
+        for one, proofs in found.items() if one not in known
+    ]
