@@ -1,5 +1,5 @@
 """`python -m sandbox`: the local Azure alone. Prints its addresses as one line of JSON, then serves
-until it is interrupted."""
+until it is interrupted. `python -m sandbox seed --machines 2000` makes an estate for it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import signal
 import sys
 from pathlib import Path
 
+import httpx
+
+from sandbox.estates import generate
 from sandbox.server import Sandbox
 
 
@@ -24,7 +27,14 @@ def main() -> int:
                         help="put a door before a local storage port, such as table=10002")
     parser.add_argument("--storage", default="", metavar="CONNECTION",
                         help="connection string of the account that keeps dead letters as blobs")
+    made = parser.add_subparsers(dest="verb", metavar="COMMAND").add_parser(
+        "seed", help="make an estate: print it, or put it into a running local Azure")
+    made.add_argument("--machines", type=int, default=2000)
+    made.add_argument("--seed", type=int, default=1, help="the same seed makes the same estate")
+    made.add_argument("--control", metavar="URL", help="the control address that a running one printed")
     args = parser.parse_args()
+    if args.verb == "seed":
+        return _seed(args)
     if args.folder:
         args.folder.mkdir(parents=True, exist_ok=True)
     doors = {}
@@ -34,6 +44,17 @@ def main() -> int:
             parser.error(f"--door {text}: expected SERVICE=PORT")
         doors[service] = int(port)
     asyncio.run(_serve(Sandbox(args.folder, doors, storage=args.storage)))
+    return 0
+
+
+def _seed(args: argparse.Namespace) -> int:
+    estate = generate(args.machines, args.seed)
+    if not args.control:
+        print(json.dumps(estate))
+        return 0
+    answer = httpx.post(f"{args.control.rstrip('/')}/seed", json=estate, timeout=600)
+    answer.raise_for_status()
+    print(json.dumps(answer.json()))
     return 0
 
 

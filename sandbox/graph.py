@@ -51,7 +51,9 @@ class Graph:
         """Copy the state's rows if they changed; on the event loop, which alone may read them."""
         if self._copied != self._state.version:
             self._copied = self._state.version
-            self._rows = routes_rows(self._state)
+            unseen = self._state.unseen
+            self._rows = [r for r in routes_rows(self._state) if str(r["id"]).lower() not in unseen]
+            self._rows += self._state.ghosts
             alerts = [graph_row(a, a["id"].split("/")[2]) for a in self._state.alerts.values()]
             self._alerts = self._alerts if alerts == self._alerts else alerts
 

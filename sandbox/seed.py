@@ -23,6 +23,8 @@
                              "nsg": "nsg-nic", "publicIp": "pip-1", "pools": ["lb/web"],
                              "gatewayPools": ["agw/app"]}]}]}],
      "resources": [{…as ARM shows them…}],
+     "odd": 0.3,                        a part of the references is in another casing
+     "graph": {"unseen": ["/subscriptions/…"], "ghosts": [{…a row of what is gone…}]},
      "alerts": [{…properties of a Defender alert…}],
      "locks":  [{"scope": "/subscriptions/…", "level": "CanNotDelete", "name": "keep"}],
      "activity": [{"resource": "/subscriptions/…", "at": "2026-01-01T03:00:00Z",
@@ -32,6 +34,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 from sandbox.arm import before, publicip, vnet, waf
@@ -51,7 +54,10 @@ def seed(state: State, data: dict[str, Any]) -> dict[str, int]:
     for body in data.get("resources") or []:
         adopt(state, body)
     for group in data.get("groups") or []:
-        _Group(state, subscription, str(group["name"]), location).add(group)
+        _Group(state, subscription, str(group["name"]), location, float(data.get("odd", 0))).add(group)
+    graph = data.get("graph") or {}
+    state.unseen |= {str(one).lower() for one in graph.get("unseen") or ()}
+    state.ghosts += [dict(one) for one in graph.get("ghosts") or ()]
     for alert in data.get("alerts") or []:
         alert_body(state, subscription, alert)
     for lock in data.get("locks") or []:
@@ -66,14 +72,25 @@ def seed(state: State, data: dict[str, Any]) -> dict[str, int]:
 
 
 class _Group:
-    def __init__(self, state: State, subscription: str, name: str, location: str) -> None:
+    def __init__(self, state: State, subscription: str, name: str, location: str, odd: float) -> None:
         self.state = state
+        self._odd = odd
         self.location = location
         state.add_group(subscription, name, location)
         self.base = f"/subscriptions/{subscription}/resourceGroups/{name}/providers"
 
+    def _ref(self, resource_id: str) -> dict[str, str]:
+        """A reference; some of an odd estate's are in another casing, as Azure has them."""
+        if zlib.crc32(resource_id.encode()) % 1000 < self._odd * 1000:
+            head, found, rest = resource_id.partition("/providers/")
+            resource_id = head + found + rest.upper()
+        return ref(resource_id)
+
     def _id(self, kind: str, name: str) -> str:
         return name if name.startswith("/") else f"{self.base}/{kind}/{name}"
+
+    def _pip(self, name: str) -> str:
+        return self._id("Microsoft.Network/publicIPAddresses", name)
 
     def add(self, group: dict[str, Any]) -> None:
         for one in group.get("nsgs") or []:
@@ -99,7 +116,7 @@ class _Group:
             self.gateway(one)
         for one in group.get("natGateways") or []:
             self._put(self._id("Microsoft.Network/natGateways", one["name"]), before.NAT_GATEWAY, {
-                "publicIpAddresses": [ref(self._id("Microsoft.Network/publicIPAddresses", one["publicIp"]))]})
+                "publicIpAddresses": [self._ref(self._pip(one["publicIp"]))]})
 
     def _put(self, resource_id: str, kind: str, properties: dict[str, Any], **body: Any) -> Resource:
         resource = Resource(resource_id, kind,
@@ -133,9 +150,9 @@ class _Group:
         for subnet in one.get("subnets") or []:
             p: dict[str, Any] = {"addressPrefix": subnet["prefix"]}
             if subnet.get("natGateway"):
-                p["natGateway"] = ref(self._id("Microsoft.Network/natGateways", subnet["natGateway"]))
+                p["natGateway"] = self._ref(self._id("Microsoft.Network/natGateways", subnet["natGateway"]))
             if subnet.get("nsg"):
-                p["networkSecurityGroup"] = ref(
+                p["networkSecurityGroup"] = self._ref(
                     self._id("Microsoft.Network/networkSecurityGroups", subnet["nsg"]))
             net.children.setdefault("subnets", {})[subnet["name"].lower()] = Child(subnet["name"], p)
 
@@ -147,8 +164,8 @@ class _Group:
             "hardwareProfile": {"vmSize": "Standard_D2s_v3"},
             "storageProfile": {"osDisk": {"osType": one.get("os", "Linux")}},
             "osProfile": {"computerName": one["name"]},
-            "networkProfile": {"networkInterfaces": [ref(i) for i in ids]},
-            **({"virtualMachineScaleSet": ref(one["set"])} if one.get("set") else {}),
+            "networkProfile": {"networkInterfaces": [self._ref(i) for i in ids]},
+            **({"virtualMachineScaleSet": self._ref(one["set"])} if one.get("set") else {}),
         })
         vm.facts["power"] = one.get("power", "running")
 
@@ -165,38 +182,38 @@ class _Group:
             for text in one.get(given) or []:
                 owner, _, pool = text.partition("/")
                 owner_id = self._id(f"Microsoft.Network/{kind}", owner)
-                found.setdefault(field, []).append(ref(f"{owner_id}/backendAddressPools/{pool}"))
+                found.setdefault(field, []).append(self._ref(f"{owner_id}/backendAddressPools/{pool}"))
         return found
 
     def _public(self, one: dict[str, Any]) -> dict[str, Any]:
         """A frontend's public address, if it has one."""
         pip = one.get("publicIp")
-        return {"publicIPAddress": ref(self._id("Microsoft.Network/publicIPAddresses", pip))} if pip else {}
+        return {"publicIPAddress": self._ref(self._pip(pip))} if pip else {}
 
     def load_balancer(self, one: dict[str, Any]) -> None:
         lb = self._id("Microsoft.Network/loadBalancers", one["name"])
         frontend = self._public(one)
         if one.get("subnet"):
-            frontend["subnet"] = ref(self._subnet(one["subnet"]))
+            frontend["subnet"] = self._ref(self._subnet(one["subnet"]))
         front = f"{lb}/frontendIPConfigurations/front"
 
         def pool(name: str) -> dict[str, str]:
-            return ref(f"{lb}/backendAddressPools/{name}")
+            return self._ref(f"{lb}/backendAddressPools/{name}")
 
         self._put(lb, before.LOAD_BALANCER, {
             "frontendIPConfigurations": [{"name": "front", "id": front, "properties": frontend}],
             "backendAddressPools": [self._pool(lb, p) for p in one.get("pools") or []],
             "loadBalancingRules": [
                 {"name": f"rule{n}", "properties": {
-                    "frontendIPConfiguration": ref(front), "frontendPort": r["frontendPort"],
+                    "frontendIPConfiguration": self._ref(front), "frontendPort": r["frontendPort"],
                     "backendPort": r["backendPort"], "protocol": "Tcp", "backendAddressPool": pool(r["pool"]),
                     "disableOutboundSnat": r.get("disableOutboundSnat", False)}}
                 for n, r in enumerate(one.get("rules") or [])],
             "inboundNatRules": [
                 {"name": r["name"], "properties": {
-                    "frontendIPConfiguration": ref(front), "frontendPort": r["frontendPort"],
+                    "frontendIPConfiguration": self._ref(front), "frontendPort": r["frontendPort"],
                     "backendPort": r["backendPort"], "protocol": "Tcp",
-                    "backendIPConfiguration": ref(self._id(
+                    "backendIPConfiguration": self._ref(self._id(
                         "Microsoft.Network/networkInterfaces", r["nic"]) + "/ipConfigurations/ipconfig1")}}
                 for r in one.get("natRules") or []],
             "outboundRules": [{"name": f"out-{name}", "properties": {"backendAddressPool": pool(name)}}
@@ -207,10 +224,10 @@ class _Group:
         listed = [
             {"name": f"a{n}", "properties": {
                 "ipAddress": a["address"],
-                "virtualNetwork": ref(self._id("Microsoft.Network/virtualNetworks", a["vnet"]))}}
+                "virtualNetwork": self._ref(self._id("Microsoft.Network/virtualNetworks", a["vnet"]))}}
             for n, a in enumerate(given.get("addresses") or [])]
         listed += [
-            {"name": f"r{n}", "properties": {"loadBalancerFrontendIPConfiguration": ref(
+            {"name": f"r{n}", "properties": {"loadBalancerFrontendIPConfiguration": self._ref(
                 f"{self._id('Microsoft.Network/loadBalancers', name)}/frontendIPConfigurations/front")}}
             for n, name in enumerate(given.get("of") or [])]
         return {"name": given["name"], "id": f"{lb}/backendAddressPools/{given['name']}",
@@ -220,13 +237,13 @@ class _Group:
         return self._id("Microsoft.Network/ApplicationGatewayWebApplicationFirewallPolicies", name)
 
     def _shielded(self, one: dict[str, Any]) -> dict[str, Any]:
-        return {"firewallPolicy": ref(self._waf(one["waf"]))} if one.get("waf") else {}
+        return {"firewallPolicy": self._ref(self._waf(one["waf"]))} if one.get("waf") else {}
 
     def gateway(self, one: dict[str, Any]) -> None:
         gateway = self._id("Microsoft.Network/applicationGateways", one["name"])
         properties: dict[str, Any] = {
             "sku": {"name": "WAF_v2", "tier": "WAF_v2"},
-            "gatewayIPConfigurations": [{"name": "gw", "properties": {"subnet": ref(
+            "gatewayIPConfigurations": [{"name": "gw", "properties": {"subnet": self._ref(
                 self._subnet(one["subnet"]))}}],
             "frontendIPConfigurations": [{"name": "front", "properties": self._public(one)}],
             **self._shielded(one),
@@ -247,8 +264,11 @@ class _Group:
         scale_set = self._id("Microsoft.Compute/virtualMachineScaleSets", one["name"])
         mode = one.get("mode", "Uniform")
         self._put(scale_set, "microsoft.compute/virtualmachinescalesets", {"orchestrationMode": mode})
+        addresses = one.get("addresses") or ()
         for n in range(int(one.get("instances", 1))):
             nic: dict[str, Any] = {k: one[k] for k in ("subnet", "nsg", "pools", "gatewayPools") if k in one}
+            if addresses:
+                nic["address"] = addresses[n]
             if mode == "Flexible":
                 self.vm({"name": f"{one['name']}_{n}", "power": one.get("power", "running"),
                          "set": scale_set, "nics": [{**nic, "name": f"{one['name']}-nic-{n}"}]})
@@ -261,13 +281,13 @@ class _Group:
     def nic(self, one: dict[str, Any], kind: str = nics.KIND) -> str:
         subnet_id = self._subnet(str(one["subnet"]))
         address = one.get("address") or nics.free_address(self.state, subnet_id)
-        p: dict[str, Any] = {"subnet": ref(subnet_id), "privateIPAddress": address,
+        p: dict[str, Any] = {"subnet": self._ref(subnet_id), "privateIPAddress": address,
                              "privateIPAllocationMethod": "Dynamic", **self._pools(one)}
         if one.get("publicIp"):
-            p["publicIPAddress"] = ref(self._id("Microsoft.Network/publicIPAddresses", one["publicIp"]))
+            p["publicIPAddress"] = self._ref(self._pip(one["publicIp"]))
         properties: dict[str, Any] = {"ipConfigurations": [{"name": "ipconfig1", "properties": p}]}
         if one.get("nsg"):
-            properties["networkSecurityGroup"] = ref(
+            properties["networkSecurityGroup"] = self._ref(
                 self._id("Microsoft.Network/networkSecurityGroups", one["nsg"]))
         nic_id = self._id("Microsoft.Network/networkInterfaces", one["name"])
         self._put(nic_id, kind, properties)

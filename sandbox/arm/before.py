@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from sandbox.arm import nic
 from sandbox.arm.call import Answer, Call, ref
 from sandbox.arm.errors import not_found
+from sandbox.arm.pointers import pointers
 from sandbox.arm.state import Resource, State
 
 LOAD_BALANCER, GATEWAY = "microsoft.network/loadbalancers", "microsoft.network/applicationgateways"
@@ -33,7 +33,8 @@ def render(state: State, resource: Resource, api: str = "") -> dict[str, Any]:
         for pool in properties.get("backendAddressPools") or []:
             _show_members(state, resource, pool)
     if resource.kind == NAT_GATEWAY:
-        properties.setdefault("subnets", [ref(s) for s in _subnets_of(state, resource.id)])
+        properties.setdefault("subnets", [
+            ref(s) for s in pointers(state).subnets_of_nat.get(resource.id.lower(), ())])
     return body
 
 
@@ -41,27 +42,9 @@ def _show_members(state: State, resource: Resource, pool: dict[str, Any]) -> Non
     inner = pool.setdefault("properties", {})
     pool.setdefault("id", f"{resource.id}/backendAddressPools/{pool.get('name')}")
     if "backendIPConfigurations" not in inner:
-        found = members(state, pool["id"], _SIDE[resource.kind])
+        found = pointers(state).in_pool.get(pool["id"].lower())
         if found:
             inner["backendIPConfigurations"] = [ref(m) for m in found]
-
-
-def members(state: State, pool_id: str, side: str) -> list[str]:
-    """The IP configurations that are in a pool."""
-    low = pool_id.lower()
-    return [
-        f"{one.id}/ipConfigurations/{config.get('name')}"
-        for kind in (nic.KIND, INSTANCE_NIC) for one in state.of_kind(kind)
-        for config in (one.body.get("properties") or {}).get("ipConfigurations") or []
-        if any(str(p.get("id", "")).lower() == low for p in (config.get("properties") or {}).get(side) or [])
-    ]
-
-
-def _subnets_of(state: State, gateway_id: str) -> list[str]:
-    low = gateway_id.lower()
-    return [f"{net.id}/subnets/{subnet.name}" for net in state.of_kind("microsoft.network/virtualnetworks")
-            for subnet in net.children.get("subnets", {}).values()
-            if str((subnet.properties.get("natGateway") or {}).get("id", "")).lower() == low]
 
 
 def get(call: Call) -> Answer:

@@ -204,7 +204,11 @@ class Arm:
         self._check_group(call)
         if handler is None:
             handler = self._opaque
-        answer = handler(call)
+        try:
+            answer = handler(call)
+        finally:
+            if call.method != "GET":  # whatever it changed, and wherever it broke off
+                self.state.version += 1
         security.note(self.state, call, answer.status)
         return answer
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sandbox.arm.call import Answer, Call, check_name, ref
 from sandbox.arm.errors import ArmError, bad, not_found
+from sandbox.arm.pointers import pointers
 from sandbox.arm.state import Resource, State
 
 KIND = "microsoft.network/networkinterfaces"
@@ -88,12 +89,7 @@ def _config(nic: Resource, config: dict[str, Any]) -> dict[str, Any]:
 
 def machine_of(state: State, nic_id: str) -> str | None:
     """The id of the VM that uses the NIC."""
-    low = nic_id.lower()
-    for vm in state.of_kind("microsoft.compute/virtualmachines"):
-        profile = (vm.body.get("properties") or {}).get("networkProfile") or {}
-        if any(str(n.get("id", "")).lower() == low for n in profile.get("networkInterfaces") or []):
-            return vm.id
-    return None
+    return pointers(state).machine_of_nic.get(nic_id.lower())
 
 
 def put(call: Call) -> Answer:

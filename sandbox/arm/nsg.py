@@ -8,6 +8,7 @@ from typing import Any
 from sandbox.arm.call import Answer, Call, check_name, ref
 from sandbox.arm.errors import ArmError, bad, not_found
 from sandbox.arm.nsgrules import GROUPS, LISTS, SINGLES, check_limits, checked
+from sandbox.arm.pointers import pointers
 from sandbox.arm.state import Child, Resource, State
 
 KIND = "microsoft.network/networksecuritygroups"
@@ -59,11 +60,8 @@ def render(state: State, nsg: Resource, api: str = "") -> dict[str, Any]:
 def users(state: State, nsg_id: str) -> tuple[list[str], list[str]]:
     """NICs and subnets that the NSG is attached to."""
     low = nsg_id.lower()
-    nics = [r.id for r in state.of_kind("microsoft.network/networkinterfaces")
-            if _points(r.body.get("properties") or {}, low)]
-    subnets = [f"{v.id}/subnets/{s.name}"
-               for v in state.of_kind("microsoft.network/virtualnetworks")
-               for s in v.children.get("subnets", {}).values() if _points(s.properties, low)]
+    known_users = pointers(state)
+    nics, subnets = list(known_users.nics_of_nsg.get(low, ())), list(known_users.subnets_of_nsg.get(low, ()))
     nsg = state.get(low)
     for found, name in ((nics, "nics"), (subnets, "subnets")):
         known = {f.lower() for f in found}
@@ -75,10 +73,6 @@ def users(state: State, nsg_id: str) -> tuple[list[str], list[str]]:
 
 def _described(state: State, resource_id: str) -> bool:
     return state.get(resource_id.partition("/subnets/")[0]) is not None
-
-
-def _points(properties: dict[str, Any], low: str) -> bool:
-    return str((properties.get("networkSecurityGroup") or {}).get("id", "")).lower() == low
 
 
 def _default(nsg: Resource, name: str, description: str, source: str, destination: str,

@@ -7,6 +7,7 @@ from typing import Any
 
 from sandbox.arm.call import Answer, Call, check_name, ref
 from sandbox.arm.errors import bad, not_found
+from sandbox.arm.pointers import pointers
 from sandbox.arm.state import Resource, State
 
 KIND = "microsoft.network/publicipaddresses"
@@ -42,18 +43,7 @@ def render(state: State, pip: Resource, api: str = "") -> dict[str, Any]:
 
 def user_of(state: State, pip_id: str) -> str | None:
     """The configuration that uses the address."""
-    low = pip_id.lower()
-    for resource in state.resources.values():
-        properties = resource.body.get("properties") or {}
-        for part in ("ipConfigurations", "frontendIPConfigurations"):
-            for config in properties.get(part) or []:
-                inner = config.get("properties") or {}
-                if str((inner.get("publicIPAddress") or {}).get("id", "")).lower() == low:
-                    return f"{resource.id}/{part}/{config.get('name')}"
-        for one in properties.get("publicIpAddresses") or []:
-            if isinstance(one, dict) and str(one.get("id", "")).lower() == low:
-                return resource.id
-    return None
+    return pointers(state).user_of_address.get(pip_id.lower())
 
 
 def put(call: Call) -> Answer:

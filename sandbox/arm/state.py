@@ -151,6 +151,11 @@ class State:
         self.activity: deque[dict[str, Any]] = deque(maxlen=20_000)
         self.gone_machines: set[str] = set()
         self.version = 0
+        self.unseen: set[str] = set()
+        """Ids, lower-cased, that the graph does not know yet."""
+        self.ghosts: list[dict[str, Any]] = []
+        """Rows that the graph still shows of what is gone."""
+        self.pointers: tuple[int, Any] | None = None
         self.buckets: dict[str, Bucket] = {}
 
     # --- time ---

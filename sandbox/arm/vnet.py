@@ -7,6 +7,7 @@ from typing import Any
 
 from sandbox.arm.call import Answer, Call, check_name, ref
 from sandbox.arm.errors import ArmError, bad, not_found
+from sandbox.arm.pointers import pointers
 from sandbox.arm.state import Child, Resource, State
 
 KIND = "microsoft.network/virtualnetworks"
@@ -96,16 +97,7 @@ def _peering(state: State, vnet: Resource, peering: Child) -> dict[str, Any]:
 
 def ip_configurations(state: State, subnet_id: str) -> list[str]:
     """The ids of all that points to the subnet: NICs, load balancer frontends, gateways."""
-    low, found = subnet_id.lower(), []
-    for resource in state.resources.values():
-        if resource.kind == KIND:
-            continue
-        for part in ("ipConfigurations", "frontendIPConfigurations", "gatewayIPConfigurations"):
-            for config in (resource.body.get("properties") or {}).get(part) or []:
-                inner = config.get("properties") or {}
-                if str((inner.get("subnet") or {}).get("id", "")).lower() == low:
-                    found.append(f"{resource.id}/{part}/{config.get('name')}")
-    return found
+    return list(pointers(state).in_subnet.get(subnet_id.lower(), ()))
 
 
 # --- requests ---
