@@ -17,9 +17,10 @@ from bench.contest import LIMIT_SECONDS, PEERS, RAISED_CAPS, Outcome, run_all
 from bench.loads import all_loads, storm
 from bench.starts import alerts_per_second, cold_start, first_block, real_alerts
 from bench.sweep import counted_world, day_after, ratios, sweep_cost
+from bench.tracing import look, pool_loads
 from sandbox.world import ROOT, World
 
-PARTS = ("loads", "settle10", "series", "sweep", "day_after", "starts")
+PARTS = ("loads", "tracing", "settle10", "series", "sweep", "day_after", "starts")
 SERIES = (1, 10, 50, 200)
 RECORDED = ROOT.parent / "shared" / "data" / "alerts"
 
@@ -54,6 +55,16 @@ class Bench:
                     peers_of=lambda load: PEERS if load.name == "storm" else ("bare",))
         else:
             run_all(all_loads(), 3, self._told("loads"), most=self.most)
+
+    def tracing(self) -> None:
+        """A pool of a hundred against one machine; a look at an estate of twenty thousand."""
+        loads = pool_loads(4)[1:] if self.quick else pool_loads()
+        run_all(loads, 0.3 if self.quick else 3, self._told("pool"), (1,), most=self.most * 4,
+                peers_of=lambda _: ())
+        if self.quick:
+            return
+        with tempfile.TemporaryDirectory() as folder, World(Path(folder)) as world:
+            self.results["estate"] = look(world, 20_000, 5)
 
     def settle10(self) -> None:
         """Once more with writes that settle in 10 s."""
@@ -106,7 +117,7 @@ class Bench:
 def counts_wrong(results: dict[str, Any]) -> list[str]:
     """What a quick run must not show: counts, never times."""
     wrong = []
-    for load, runs in results["loads"].items():
+    for load, runs in (*results["loads"].items(), *results["pool"].items()):
         for name, run in runs.items():
             if name in report.OURS and run["blocked"] != run["expected"]:
                 wrong.append(f"{load}, {name}: {run['blocked']} of {run['expected']} blocked")
@@ -118,6 +129,8 @@ def counts_wrong(results: dict[str, Any]) -> list[str]:
                 wrong.append(f"copies, {name}: {run['arm_writes']} writes")
             if load == "storm" and name in report.OURS and run["arm_writes"] > 60:
                 wrong.append(f"storm, {name}: {run['arm_writes']} writes")
+    if results["pool"]["pool"]["ours_1"]["graph_queries"] > 12:
+        wrong.append(f"a pool costs {results['pool']['pool']['ours_1']['graph_queries']} queries")
     if results["sweep"]["ratio_requests"] > 1.1:
         wrong.append(f"a sweep makes {results['sweep']['ratio_requests']} × the table requests")
     return wrong
@@ -134,7 +147,7 @@ def main() -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     out = args.out or ROOT / ("build/bench" if args.quick else "bench/results")
     chosen = args.only.split(",") if args.only else (
-        ["loads", "sweep", "starts"] if args.quick else list(PARTS))
+        ["loads", "tracing", "sweep", "starts"] if args.quick else list(PARTS))
     unknown = set(chosen) - set(PARTS)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")

@@ -56,6 +56,10 @@ def targets(results: Mapping[str, Any]) -> list[Target]:
             f"the day after: {one['blocks']} blocks on {one['nsgs']} NSGs lifted in one sweep",
             f"{one['budget_seconds']} s", f"{one['lifted']} in {one['seconds']} s",
             one["lifted"] == one["blocks"] and one["seconds"] <= one["budget_seconds"]))
+    pool = {k: v["ours_1"]["seconds_to_blocked"] for k, v in results.get("pool", {}).items()}
+    if pool:
+        found.append(_at_most("a pool of a hundred over 20 NSGs against one machine",
+                              _ratio(pool.get("pool"), pool.get("pool_one")), 3.0))
     if results.get("cold_start_ratio"):
         found.append(_at_most("cold start against empty functions", results["cold_start_ratio"], 1.25))
     return found

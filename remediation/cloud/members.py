@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,6 +28,7 @@ _log = logging.getLogger(__name__)
 TOGETHER = 200
 """Ids in one query: its text stays well below the service's limit."""
 NOBODY = ["-"]
+READS_AT_ONCE = 8
 LOOKED_AT_AGAIN = 20
 """So many machines without a guard are read by GET as well: the graph may lag. Of more, its word is taken:
 those with a guard must not wait for them."""
@@ -48,6 +50,7 @@ class Members:
         self._graph = graph
         self._network = network
         self._machines = machines
+        self._pool = ThreadPoolExecutor(READS_AT_ONCE, "member")
 
     # --- who is meant ---
 
@@ -91,7 +94,7 @@ class Members:
         uniform = self._instance_rows(set(instances), found, deadline)
         made = _Made({**rows, **uniform}, self._addresses([*rows.values(), *uniform.values()], deadline),
                      self._guards([*rows.values(), *uniform.values()], deadline))
-        bare = 0
+        bare, again = 0, []
         for machine_id in sorted(wanted):
             row, here = where.get(machine_id), made.nics_of(machine_id)
             guarded = all(n.guards for n in here)
@@ -100,7 +103,9 @@ class Members:
                 found.machines[machine_id] = Machine(
                     machine_id, here, str(row.get("power") or ""), str(row.get("location") or ""))
             else:  # the graph does not know it yet, or no guard of it
-                self._add_by_itself(machine_id, found, deadline)
+                again.append(machine_id)
+        list(self._pool.map(lambda one: self._add_by_itself(one, found, deadline), again))
+        found.machines = dict(sorted(found.machines.items()))
         self._add_instances(sorted(set(instances)), made, found, deadline)
         return found
 
