@@ -29,6 +29,9 @@ param subscriptions array = []
 @description('Tags added to every resource.')
 param tags object = {}
 
+@description('May the app switch flushConnection of NSGs? Needed where the policy says cut_live_flows; it is the right to write NSGs whole.')
+param cutLiveFlows bool = false
+
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var allTags = union(tags, { 'azd-env-name': environmentName })
 
@@ -53,6 +56,7 @@ module app 'modules/app.bicep' = {
 
 module responder 'modules/responder-role.bicep' = {
   params: {
+    cutLiveFlows: cutLiveFlows
     principalId: app.outputs.identityPrincipalId
   }
 }

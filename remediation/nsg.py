@@ -100,7 +100,8 @@ class Nsg:
     """A network security group as read: custom rules, and what it is attached to (ids, lowered).
 
     A WAF policy is read into one, too (`waf`): its `nics` are the application gateways that it is
-    attached to. `trouble`: why nothing in it takes effect, or ''."""
+    attached to. `trouble`: why nothing in it takes effect, or ''. `flushes`: does a change of its rules end
+    the sessions that they deny?"""
 
     id: str
     rules: tuple[Rule, ...]
@@ -109,6 +110,7 @@ class Nsg:
     location: str = ""
     limits: Limits = NSG_LIMITS
     trouble: str = ""
+    flushes: bool = False
 
 
 def nsg_from_arm(body: Mapping[str, Any]) -> Nsg:
@@ -121,7 +123,20 @@ def nsg_from_arm(body: Mapping[str, Any]) -> Nsg:
         subnets=frozenset(str(s["id"]).lower() for s in properties.get("subnets") or ()),
         nics=frozenset(str(n["id"]).lower() for n in properties.get("networkInterfaces") or ()),
         location=str(body.get("location", "")),
+        flushes=bool(properties.get("flushConnection")),
     )
+
+
+READ_ONLY = ("provisioningState", "resourceGuid", "defaultSecurityRules", "networkInterfaces", "subnets",
+             "flowLogs")
+"""Of an NSG's properties: Azure's to say, not ours to send."""
+
+
+def with_flush(body: Mapping[str, Any], *, on: bool) -> dict[str, Any]:
+    """The NSG to be written: as it was read, but for `flushConnection`."""
+    properties = {k: v for k, v in (body.get("properties") or {}).items() if k not in READ_ONLY}
+    return {**{k: v for k, v in body.items() if k != "etag"},
+            "properties": {**properties, "flushConnection": on}}
 
 
 def rule_from_arm(body: Mapping[str, Any]) -> Rule:

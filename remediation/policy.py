@@ -78,6 +78,7 @@ class Policy:
     window: Window
     pipeline_drift: PipelineDrift
     azure_confirms: bool
+    cut_live_flows: bool
     guardrails: Guardrails
 
     def row_for(self, alert: Alert) -> Row:
@@ -212,6 +213,7 @@ class _Reader:
             "priority_last": (_number(LOWEST_PRIORITY, HIGHEST_PRIORITY), 199),
             "pipeline_drift": (_one_of(str, ["restore", "yield"]), "restore"),
             "azure_confirms": (_flag, False),
+            "cut_live_flows": (_flag, False),
         })
         if rules["priority_first"] + 3 > rules["priority_last"]:
             self._wrong("rules", "priority_last must be at least 3 above priority_first")
@@ -231,7 +233,7 @@ class _Reader:
             raise BadPolicy(self.mistakes)
         window = Window(rules["priority_first"], rules["priority_last"])
         return Policy(rows, directions, caps, rules["guard"], window, rules["pipeline_drift"],
-                      rules["azure_confirms"], guardrails)
+                      rules["azure_confirms"], rules["cut_live_flows"], guardrails)
 
     def _directions(self, base: Row) -> dict[AlertDirection, Row]:
         given = self._tables("direction")

@@ -11,6 +11,6 @@ IDENTITY = "responder-identity"
 
 def role_actions() -> list[str]:
     """The actions of the custom role, as Bicep has them."""
-    block = re.search(r"\bactions: \[(.*?)\]", ROLE.read_text(encoding="utf-8"), re.DOTALL)
+    block = re.search(r"\bactions: union\(flows, \[(.*?)\]\)", ROLE.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None, "the role names no actions"
     return re.findall(r"'([^']+)'", block[1])

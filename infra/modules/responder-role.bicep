@@ -4,6 +4,11 @@ targetScope = 'subscription'
 @description('The app identity.')
 param principalId string
 
+@description('May it switch flushConnection of an NSG (policy: cut_live_flows)? That is the right to write NSGs whole.')
+param cutLiveFlows bool = false
+
+var flows = cutLiveFlows ? ['Microsoft.Network/networkSecurityGroups/write'] : []
+
 resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
   name: guid(subscription().id, 'defender-responder')
   properties: {
@@ -13,7 +18,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
     assignableScopes: [subscription().id]
     permissions: [
       {
-        actions: [
+        actions: union(flows, [
           // alerts, and who changed a rule
           'Microsoft.Security/locations/alerts/read'
           'Microsoft.Insights/eventtypes/values/read'
@@ -48,7 +53,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Network/ApplicationGatewayWebApplicationFirewallPolicies/write'
           'Microsoft.Network/locations/operations/read'
           'Microsoft.Network/locations/operationResults/read'
-        ]
+        ])
         notActions: []
         dataActions: []
         notDataActions: []

@@ -10,12 +10,12 @@ from remediation.cloud.clients import Clients
 from remediation.cloud.network import Network, StillRunning
 from remediation.errors import NotFound
 from remediation.model import ResourceId
-from remediation.nsg import Nsg, Rule, same_effect
+from remediation.nsg import Nsg, Rule, nsg_from_arm, same_effect, with_flush
 from remediation.owned import Ownership
 from remediation.topology import WAF_POLICY, kind_of
 from remediation.waf import guard_from_arm, with_rule
 
-WAF_API = "2026-03-01"
+WHOLE_API = "2026-03-01"
 """The newest: what an older one does not show, a PUT of the whole would take away."""
 
 
@@ -30,7 +30,7 @@ class Guards:
     def read(self, guard_id: str, deadline: Deadline) -> Nsg:
         """The guard as it is. Raises NotFound."""
         if kind_of(guard_id) == WAF_POLICY:
-            return guard_from_arm(self._policy(guard_id, deadline)[0], self._ownership)
+            return guard_from_arm(self._whole(guard_id, deadline)[0], self._ownership)
         return self._network.read_nsg(guard_id, deadline)
 
     def put_rule(
@@ -52,12 +52,29 @@ class Guards:
         else:
             self._network.delete_rule(guard_id, name, deadline, unheard)
 
+    def flush(
+        self, nsg_id: str, deadline: Deadline, unheard: Callable[[], None], *, on: bool
+    ) -> None:
+        """Write the NSG whole under its etag, equal but for `flushConnection`, and wait until it is settled.
+        Raises Conflict if someone else wrote it between our reading and our writing."""
+        parts = _parts(nsg_id)
+
+        def begin() -> Mapping[str, str]:
+            body, etag = self._whole(nsg_id, deadline)
+            if nsg_from_arm(body).flushes is on:
+                return {}  # an earlier try of ours has landed
+            return self._clients.arm_put(
+                parts.subscription, nsg_id, WHOLE_API, with_flush(body, on=on), etag, deadline)
+
+        self._network.carry_out(f"PUT NSG {parts.name} with flushConnection {on}", parts.subscription, begin,
+                                deadline, unheard)
+
     # --- WAF policies: written whole, under the etag they were read with ---
 
-    def _policy(self, policy_id: str, deadline: Deadline) -> tuple[dict[str, Any], str]:
-        """The policy as ARM has it, and its etag."""
-        parts = _parts(policy_id)
-        body, headers = self._clients.arm_answer(parts.subscription, policy_id, WAF_API, deadline)
+    def _whole(self, resource_id: str, deadline: Deadline) -> tuple[dict[str, Any], str]:
+        """The resource as ARM has it, and its etag."""
+        parts = _parts(resource_id)
+        body, headers = self._clients.arm_answer(parts.subscription, resource_id, WHOLE_API, deadline)
         return body, str(body.get("etag") or headers.get("ETag") or "")
 
     def _write_policy(
@@ -68,12 +85,12 @@ class Guards:
         what = f"PUT WAF policy {parts.name} with{'' if rule else 'out'} {name}"
 
         def begin() -> Mapping[str, str]:
-            body, etag = self._policy(policy_id, deadline)
+            body, etag = self._whole(policy_id, deadline)
             there = next((r for r in guard_from_arm(body, self._ownership).rules if r.name == name), None)
             if there is None if rule is None else there is not None and same_effect(there, rule):
                 return {}  # an earlier try of ours has landed
-            return self._clients.arm_put(parts.subscription, policy_id, WAF_API, with_rule(body, name, rule),
-                                         etag, deadline)
+            return self._clients.arm_put(
+                parts.subscription, policy_id, WHOLE_API, with_rule(body, name, rule), etag, deadline)
 
         self._network.carry_out(what, parts.subscription, begin, deadline, unheard)
         self._settled(policy_id, what, deadline)
@@ -81,7 +98,7 @@ class Guards:
     def _settled(self, policy_id: str, what: str, deadline: Deadline) -> None:
         """Not every version of Azure's names an operation: the policy itself says when it is done."""
         while True:
-            state = str((self._policy(policy_id, deadline)[0].get("properties") or {}).get(
+            state = str((self._whole(policy_id, deadline)[0].get("properties") or {}).get(
                 "provisioningState") or "Succeeded")
             if state != "Updating":
                 return

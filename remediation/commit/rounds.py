@@ -9,7 +9,7 @@ from logging import getLogger
 
 from remediation.clock import Deadline
 from remediation.cloud.network import StillRunning
-from remediation.commit import checks, marks
+from remediation.commit import checks, flows, marks
 from remediation.commit.moved import SINCE, look_elsewhere
 from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
 from remediation.commit.verdict import judge
@@ -218,6 +218,8 @@ class Commit:
             result.moved_to = look_elsewhere(parts, lease, everything, deadline)
             return False
         lease.memory.pop(SINCE, None)
+        if flows.switch_off(parts, lease, nsg, deadline):
+            nsg = parts.guards.read(lease.nsg_id, deadline)
         here = ResourceId.parse(lease.nsg_id)
         around = parts.surroundings.now(deadline, here.subscription if here else "")
         work = Round(nsg, blocks, now, around, lifts_only=paused is not None)
@@ -231,6 +233,7 @@ class Commit:
         Writer(parts, lease, deadline, result, lambda: self._someone_waits(lease)).write(work)
         judge(parts, lease, work, result, deadline)
         lost = marks.save(parts, work) or lost
+        lost = flows.cut(parts, lease, work, result, deadline) or lost
         self.schedule(lease.nsg_id, work.blocks)
         return lost or work.again
 

@@ -13,6 +13,7 @@ from remediation.drift import remember_drift, remembered
 from remediation.effective import objection
 from remediation.errors import Conflict, RemediationError
 from remediation.ledger import Block, Lease
+from remediation.ledger.block import Sessions
 from remediation.model import BlockState, Target, utc
 from remediation.nsg import Nsg
 from remediation.owned import is_parked
@@ -82,6 +83,7 @@ def _judge_block(
         block, state=state, rule=rule.name if rule else "", detail=proof.detail,
         priority=rule.priority if rule else 0,
         shadowed_by="" if proof.effective else proof.rule,
+        sessions=block.sessions or (Sessions.MAY_REMAIN if proof.effective else Sessions.UNKNOWN),
         proven=now, first_proven=block.first_proven or now,
         expires=longest if fresh else block.expires,
         asks=(), attempts=0, retry_at=None,

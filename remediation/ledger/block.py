@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from remediation.model import WANTED_STATES, BlockKey, BlockState, Direction, Target, utc
 
 KEEP_ALERTS = 10
 KEEP_TARGETS = 60
+
+
+class Sessions(StrEnum):
+    """What is known of sessions with the attacker that were there before the block."""
+
+    UNKNOWN = ""
+    MAY_REMAIN = "may remain"
+    CUT = "cut"
+    NOT_CUT = "not cut"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +56,7 @@ class Block:
     approved_by: str = ""
     revoked_by: str = ""
     revoke_reason: str = ""
+    sessions: Sessions = Sessions.UNKNOWN
     attempts: int = 0
     retry_at: datetime | None = None
     etag: str = ""
@@ -81,6 +92,7 @@ class Block:
             "priority": self.priority,
             "detail": self.detail,
             "shadowedBy": self.shadowed_by,
+            "sessions": self.sessions.value,
             "asks": list(self.asks),
             "approvedBy": self.approved_by,
             "revokedBy": self.revoked_by,

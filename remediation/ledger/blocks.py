@@ -12,6 +12,7 @@ from remediation.errors import Conflict
 from remediation.ledger.block import (
     Block,
     Claim,
+    Sessions,
     merge_claim,
     merge_moved,
     targets_from_json,
@@ -240,6 +241,8 @@ def _values(block: Block) -> dict[str, Any]:
         "attempts": block.attempts,
     }
     facts.update({t: text for t in _TEXTS if (text := getattr(block, t))})
+    if block.sessions:
+        facts["sessions"] = block.sessions.value
     facts.update({t: utc(at) for t in _TIMES if (at := getattr(block, t)) is not None})
     return {
         "state": block.state.value,
@@ -270,6 +273,7 @@ def _block(row: Row) -> Block:
         reports=int(facts["reports"]),
         priority=int(facts["priority"]),
         attempts=int(facts["attempts"]),
+        sessions=Sessions(facts.get("sessions", "")),
         etag=row.etag,
         **times,
         **texts,
