@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remediation.__main__ import decode, main
+from remediation.explain import as_text, explain
+from remediation.policy import load_policy
 from tests.unit.raw import ATTACKER, VM, event, flat, rest
 
 KEYS = {"alert_id", "alert_type", "display_name", "severity", "direction", "is_sample", "resource_ids",
@@ -107,3 +109,20 @@ def test_no_bytes_lead_to_a_traceback(tmp_path: Path, data: bytes):
 def test_a_verb_that_needs_the_app_says_where_its_address_goes(capsys: pytest.CaptureFixture[str]):
     assert main(["health"]) == 2
     assert "--url is missing" in capsys.readouterr().err
+
+
+def test_what_an_app_found_is_shown_beside_what_the_alert_says():
+    (said,) = explain(json.dumps(rest()), load_policy())
+    entry = {**said, "notices": ["2 machines are not traced"], "machines": [
+        {"id": "/vm", "path": ["lb", "pool web", "vm"], "power": "PowerState/running", "proof": [
+            {"direction": "outbound", "address": "198.51.100.7", "guard": "/x/nsg-web", "outcome": "shadowed",
+             "detail": "rule allow comes before"},
+            {"direction": "inbound", "address": "198.51.100.7", "guard": "/x/nsg-web",
+             "outcome": "effective"}]},
+        {"id": "/agw", "path": [], "power": ""}]}
+    text = as_text([entry])
+    assert "machine    lb → pool web → vm   (running)" in text
+    assert "outbound 198.51.100.7   shadowed on nsg-web: rule allow comes before" in text
+    assert "inbound  198.51.100.7   effective on nsg-web" in text
+    assert "machine    /agw\n" in text + "\n"
+    assert "notice     2 machines are not traced" in text

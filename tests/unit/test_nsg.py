@@ -23,6 +23,7 @@ from remediation.nsg import (
     rule_from_arm,
     rule_to_arm,
     same_effect,
+    with_flush,
 )
 from remediation.owned import Ownership, Wanted, Window, difference, is_parked, room_for, wanted_rules
 from remediation.prefixes import network, reach
@@ -297,3 +298,16 @@ def test_networks_and_tags_are_told_apart():
     assert str(network("10.0.0.1")) == "10.0.0.1/32"
     assert rule(sources=("internet", "198.51.100.0/24")).names("198.51.100.7")
     assert not rule(sources=("*",)).names("198.51.100.7")
+
+
+def test_an_nsg_is_written_whole_with_nothing_changed_but_the_flush():
+    body = {"id": "/nsg", "etag": "e", "location": "westeurope", "tags": {"a": "b"}, "properties": {
+        "securityRules": [{"name": "theirs", "properties": {"priority": 100, "newField": 1}}],
+        "flushConnection": False, "newSetting": 7, "provisioningState": "Succeeded",
+        "subnets": [{"id": "s"}]}}
+    written = with_flush(body, on=True)
+    assert written == {"id": "/nsg", "location": "westeurope", "tags": {"a": "b"}, "properties": {
+        "securityRules": [{"name": "theirs", "properties": {"priority": 100, "newField": 1}}],
+        "flushConnection": True, "newSetting": 7}}
+    assert body["properties"]["flushConnection"] is False  # type: ignore[index]  # plain data
+    assert with_flush({"id": "/nsg"}, on=False)["properties"] == {"flushConnection": False}
