@@ -25,6 +25,9 @@ CANONICAL = {
         "Microsoft.Network/virtualNetworks/virtualNetworkPeerings",
         "Microsoft.Network/networkInterfaces/ipConfigurations",
         "Microsoft.Network/ApplicationGatewayWebApplicationFirewallPolicies",
+        "Microsoft.Network/natGateways", "Microsoft.Compute/virtualMachineScaleSets",
+        "Microsoft.Network/loadBalancers/backendAddressPools",
+        "Microsoft.Network/loadBalancers/inboundNatRules",
     )
 }
 

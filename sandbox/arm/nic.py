@@ -201,6 +201,11 @@ def _subnet(state: State, subnet_id: str) -> Any:
     return vnet.children.get("subnets", {}).get(name) if vnet else None
 
 
+def subnet_there(state: State, subnet_id: str) -> bool:
+    """Is there such a subnet?"""
+    return _subnet(state, subnet_id) is not None
+
+
 def free_address(state: State, subnet_id: str) -> str:
     """The first free host of the subnet; Azure keeps the first four."""
     subnet = _subnet(state, subnet_id)

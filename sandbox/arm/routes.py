@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.arm import before, compute, effective, nic, nsg, publicip, security, vnet, waf
+from sandbox.arm import before, compute, effective, nic, nsg, publicip, scaleset, security, vnet, waf
 from sandbox.arm.call import Answer, Call
 from sandbox.arm.state import State
 
@@ -43,8 +43,13 @@ ITEMS: dict[tuple[str, str], Handler] = {
         for method, handler in (("PUT", compute.put_child), ("GET", compute.get_child),
                                 ("DELETE", compute.delete_child), ("PATCH", compute.patch_child))
     },
+    ("PUT", scaleset.KIND): scaleset.put, ("GET", scaleset.KIND): scaleset.get,
+    ("DELETE", scaleset.KIND): scaleset.delete,
     ("GET", "microsoft.security/locations/alerts"): security.get_alert,
-    **{("GET", kind): before.get for kind in before.TYPES},
+    **{(method, kind): handler for kind in before.TYPES for method, handler in (
+        ("GET", before.get), ("PUT", before.put), ("DELETE", before.delete))},
+    **{(method, kind): handler for kind in before.CHILDREN for method, handler in (
+        ("GET", before.get_child), ("PUT", before.put_child), ("DELETE", before.delete_child))},
 }
 
 LISTS: dict[tuple[str, str], Handler] = {
@@ -52,6 +57,10 @@ LISTS: dict[tuple[str, str], Handler] = {
     ("GET", VNET): _list(VNET, vnet.render), ("GET", SUBNET): vnet.list_subnets,
     ("GET", nic.KIND): _list(nic.KIND, nic.render),
     ("GET", publicip.KIND): _list(publicip.KIND, publicip.render),
+    **{("GET", kind): _list(kind, before.render) for kind in before.TYPES},
+    **{("GET", kind): before.list_children for kind in before.CHILDREN},
+    ("GET", scaleset.KIND): _list(scaleset.KIND, scaleset.render),
+    ("GET", before.INSTANCE): scaleset.instances,
     ("GET", waf.KIND): _list(waf.KIND, waf.render),
     ("GET", VM): _list(VM, compute.render, "HighCostGet"),
     ("GET", f"{VM}/extensions"): compute.list_children,
@@ -106,7 +115,8 @@ def versions(namespace: str) -> frozenset[str]:
 
 RENDER: dict[str, Callable[..., dict[str, Any]]] = {
     NSG: nsg.render, VNET: vnet.render, nic.KIND: nic.render, publicip.KIND: publicip.render,
-    VM: compute.render, waf.KIND: waf.render, **dict.fromkeys(before.TYPES, before.render),
+    VM: compute.render, waf.KIND: waf.render,
+    scaleset.KIND: scaleset.render, **dict.fromkeys(before.TYPES, before.render),
 }
 """How Resource Graph shows each kind."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
-from tests.conformance.recordings import FILE, load
+from tests.conformance.recordings import BEFORE, FILE, SCOPE, load
 from tests.conformance.replay import Verdict, replay_all
 
 
@@ -32,14 +32,15 @@ def main() -> int:
     if not FILE.exists():
         print("the recordings are not here")
         return 2
-    verdicts = replay_all(load())
-    for v in verdicts:
-        if not v.matches:
-            print(v.interaction.key, v.interaction.method, v.interaction.template, v.problems)
-    print(len(verdicts), {k: f"{100 * v:.1f} %" for k, v in score(verdicts).items()})
-    worst = Counter(v.interaction.template for v in verdicts if not v.matches)
-    for template, n in worst.most_common(12):
-        print(f"{n:4} {template}")
+    for scope in (SCOPE, BEFORE):
+        verdicts = replay_all(load(scope))
+        for v in verdicts:
+            if not v.matches:
+                print(v.interaction.key, v.interaction.method, v.interaction.template, v.problems)
+        print(len(verdicts), {k: f"{100 * v:.1f} %" for k, v in score(verdicts).items()})
+        worst = Counter(v.interaction.template for v in verdicts if not v.matches)
+        for template, n in worst.most_common(12):
+            print(f"{n:4} {template}")
     return 0
 
 

@@ -223,12 +223,22 @@ class Replay:
         self._send(x.method, HOST + x.path.replace(theirs, op.id), None)
 
     def _finish_unpolled(self, x: Interaction) -> None:
-        """Operations that nobody will poll any more have ended by the next request."""
+        """Operations that nobody will poll any more have ended by the next request, unless a later look at
+        the resource shows it at work still: how long Azure took, the recording says."""
         ahead = {ours for theirs, ours in self.operations.items()
                  if self._last_polls.get(theirs, -1) >= x.i}
         for op in list(self.state.operations.values()):
-            if op.status == "InProgress" and op.id not in ahead:
+            if op.status == "InProgress" and op.id not in ahead and not self._at_work(op.target, x.i):
                 self.state.finish(op)
+
+    def _at_work(self, target: str, now: int) -> bool:
+        """Does the next recorded look at the resource show it being updated?"""
+        for later in self.interactions:
+            if later.i >= now and later.method == "GET" and later.status == 200 and (
+                    later.path.partition("?")[0].lower() == target):
+                properties = later.response.get("properties") if isinstance(later.response, dict) else None
+                return isinstance(properties, dict) and properties.get("provisioningState") == "Updating"
+        return False
 
 
 def replay_all(recordings: dict[str, list[Interaction]]) -> list[Verdict]:
