@@ -289,7 +289,8 @@ def _subnet(body: Body) -> Iterator[Lead]:
 
 
 def _placed(body: Body) -> Iterator[Lead]:
-    """A firewall, Bastion or network gateway: the network around it, whose machines may be behind it."""
+    """A firewall that no route names, a Bastion or network gateway: the network around it, whose machines
+    may be behind it."""
     p = _properties(body)
     subnets = [_id(_properties(c).get("subnet")) for c in _list(p, "ipConfigurations")]
     networks = dict.fromkeys(_network_of(s) for s in subnets if s)
@@ -297,6 +298,21 @@ def _placed(body: Body) -> Iterator[Lead]:
         yield Lead(Kind.NOWHERE, "it does not say which network it is in")
     for network in networks:
         yield Lead(Kind.RESOURCE, network, "its network")
+
+
+def appliance(body: Body) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A firewall's private addresses, which routes may name, and the networks it is in."""
+    configurations = [_properties(c) for c in _list(_properties(body), "ipConfigurations")]
+    addresses = [str(c.get("privateIPAddress") or "") for c in configurations]
+    networks = [_network_of(_id(c.get("subnet"))) for c in configurations]
+    return tuple(dict.fromkeys(filter(None, addresses))), tuple(dict.fromkeys(filter(None, networks)))
+
+
+def peers(body: Body) -> tuple[str, ...]:
+    """The networks that a virtual network is peered with."""
+    found = (_id(_properties(one).get("remoteVirtualNetwork"))
+             for one in _list(_properties(body), "virtualNetworkPeerings"))
+    return tuple(filter(None, found))
 
 
 READERS: Mapping[str, Callable[[Body], Iterator[Lead]]] = {

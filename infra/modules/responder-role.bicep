@@ -39,6 +39,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Network/applicationGateways/read'
           'Microsoft.Network/natGateways/read'
           'Microsoft.Network/azureFirewalls/read'
+          'Microsoft.Network/routeTables/read'
           'Microsoft.Network/bastionHosts/read'
           'Microsoft.Network/virtualNetworkGateways/read'
           'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read'

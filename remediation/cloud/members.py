@@ -77,6 +77,15 @@ class Members:
                     found[key] = str(row["id"]).lower()
         return found
 
+    def routed(self, addresses: Iterable[str], deadline: Deadline) -> list[str]:
+        """The subnets with a route to one of these addresses, wherever they are: address spaces repeat."""
+        wanted = [a for a in addresses if askable(a)]
+        if not wanted:
+            return []
+        _in_time(deadline)
+        rows = self._graph.rows("routes_to", deadline, addresses=wanted)
+        return list(dict.fromkeys(str(r["subnetId"]) for r in rows if r.get("subnetId")))
+
     # --- what they are ---
 
     def read(

@@ -20,6 +20,7 @@ from remediation.cloud.members import Found, Members
 from remediation.errors import NotFound, PermanentError, Unfinished
 from remediation.model import Front, Machine, Nic, ResourceId
 from remediation.topology import (
+    FIREWALL,
     GATEWAY,
     INSTANCE,
     INSTANCE_NIC,
@@ -29,10 +30,12 @@ from remediation.topology import (
     VIRTUAL_MACHINE,
     Kind,
     Lead,
+    appliance,
     gateway_subnet,
     kind_of,
     leads,
     name_of,
+    peers,
     waf_policies,
 )
 
@@ -151,7 +154,7 @@ class Tracer:
         for depth in range(DEEPEST):
             bodies = self._pool.map(partial(self._body, deadline=deadline, must=not depth), level)
             found = [way for one, body in zip(level, bodies, strict=True)
-                     for way in self._beyond(one, body, ends)]
+                     for way in self._beyond(one, body, ends, deadline)]
             level = self._put(ends, found, seen)
             seen |= {way.lead.target for way in level}
             if not level:
@@ -173,15 +176,30 @@ class Tracer:
             ends.dead.append((left[0], f"{len(left)} elements beyond {MOST_ELEMENTS} were not followed"))
         return kept
 
-    @staticmethod
-    def _beyond(way: _Way, body: dict[str, Any] | str, ends: _Ends) -> list[_Way]:
+    def _beyond(
+        self, way: _Way, body: dict[str, Any] | str, ends: _Ends, deadline: Deadline
+    ) -> list[_Way]:
         """Where the element at the end of the way leads."""
         if isinstance(body, str):
             ends.dead.append((way, body))
             return []
         if kind_of(way.lead.target) == GATEWAY:
             ends.gateways.append(body)
-        return [way.on(lead) for lead in leads(body)]
+        routed = self._routed(way, body, deadline) if kind_of(way.lead.target) == FIREWALL else []
+        return routed or [way.on(lead) for lead in leads(body)]
+
+    def _routed(self, way: _Way, firewall: dict[str, Any], deadline: Deadline) -> list[_Way]:
+        """The subnets that routes send through a firewall, in its own network or one peered with it."""
+        addresses, networks = appliance(firewall)
+        subnets = self._members.routed(addresses, deadline)
+        if not subnets:
+            return []
+        near = set(networks)
+        for network in networks:
+            body = self._body(_Way(Lead(Kind.RESOURCE, network), ()), deadline=deadline, must=False)
+            near |= set(peers(body)) if not isinstance(body, str) else set()
+        return [way.on(Lead(Kind.RESOURCE, s, "routes to it", speaks_out=True)) for s in subnets
+                if s.partition("/subnets/")[0] in near]
 
     def _ends_here(self, way: _Way, ends: _Ends) -> bool:
         """Put the way where it ends; False if it goes on."""

@@ -12,7 +12,7 @@ from remediation.policy import DEFAULT_POLICY
 from tests.azure import Azure
 from tests.estate import COMPUTE, GROUP, NETWORK, SUB, estate, nsg_path
 from tests.role import IDENTITY, role_actions
-from tests.sandbox.test_tracing import site
+from tests.sandbox.test_tracing import hub, site
 from tests.sandbox.test_waf import site as shielded
 
 
@@ -45,6 +45,10 @@ def test_a_life_with_all_its_side_ways_uses_every_action_of_the_role(azure: Azur
                 "azureFirewalls/fw", "bastionHosts/bastion", "virtualNetworkGateways/vpn")
     for element in (*(f"{NETWORK}/{e}" for e in elements), f"{COMPUTE}/virtualMachineScaleSets/uni"):
         azure.attack(resourceIdentifiers=[{"type": "AzureResource", "azureResourceId": element}])
+    azure.world.seed(hub())
+    azure.start()
+    azure.attack(resourceIdentifiers=[
+        {"type": "AzureResource", "azureResourceId": f"{NETWORK}/azureFirewalls/fw"}])
     azure.world.seed(shielded({"name": "waf"}, waf="waf"))
     azure.start()
     azure.attack(resourceIdentifiers=[

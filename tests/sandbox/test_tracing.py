@@ -237,3 +237,42 @@ def test_alerts_on_the_same_element_share_what_was_found(azure: Azure):
     azure.world.control("DELETE", "log")
     azure.deliver(azure.know(alert(attacker="198.51.100.9", resourceIdentifiers=where)))
     assert not [r for r in azure.world.log() if "loadbalancers" in r["path"].lower()]
+
+
+def hub() -> dict[str, Any]:
+    """A firewall in a hub; routes to its address in two spokes."""
+    spokes = [{"name": n, "prefix": f"10.{i}.0.0/16", "subnets": [
+        {"name": "app", "prefix": f"10.{i}.0.0/24", "nsg": "nsg"}]} for i, n in enumerate(("a", "b"), 1)]
+    groups = [{"name": "rg", "nsgs": [{"name": "nsg"}], "vnets": [
+        {"name": "hub", "prefix": "10.0.0.0/16", "subnets": [
+            {"name": "AzureFirewallSubnet", "prefix": "10.0.3.0/24"},
+            {"name": "jump", "prefix": "10.0.4.0/24"}]}, *spokes],
+        "vms": [{"name": f"vm-{n}", "nics": [{"name": f"nic-{n}", "subnet": f"{n}/app"}]} for n in ("a", "b")]
+        + [{"name": "jump", "nics": [{"name": "nic-jump", "subnet": "hub/jump"}]}]}]
+    networks = f"{NETWORK}/virtualNetworks"
+    return {"subscription": SUB, "groups": groups, "resources": [
+        {"id": f"{NETWORK}/azureFirewalls/fw", "name": "fw", "location": "westeurope", "properties": {
+            "ipConfigurations": [{"name": "c", "properties": {
+                "privateIPAddress": "10.0.3.4",
+                "subnet": {"id": f"{networks}/hub/subnets/AzureFirewallSubnet"}}}]}},
+        {"id": f"{NETWORK}/routeTables/rt", "name": "rt", "location": "westeurope", "properties": {
+            "routes": [{"name": "out", "properties": {"addressPrefix": "0.0.0.0/0", "nextHopType":
+                                                      "VirtualAppliance", "nextHopIpAddress": "10.0.3.4"}}],
+            "subnets": [{"id": f"{networks}/{n}/subnets/app"} for n in ("a", "b")]}}]}
+
+
+def test_behind_a_firewall_are_the_machines_whose_routes_lead_to_it(azure: Azure):
+    azure.world.seed(hub())
+    path = f"{NETWORK}/virtualNetworks/hub/virtualNetworkPeerings/to-a"
+    remote = {"properties": {"remoteVirtualNetwork": {"id": f"{NETWORK}/virtualNetworks/a"}}}
+    assert azure.world.arm("PUT", path, remote).status_code in (200, 201)
+    found, _ = trace(azure, f"{NETWORK}/azureFirewalls/fw")
+    assert {m: " → ".join(p) for m, p in found.items()} == {
+        "vm-a": "fw → routes to it → app → nic-a → vm-a"}, "b is not peered: its 10.0.3.4 is another"
+
+
+def test_a_firewall_that_no_route_names_may_have_its_whole_network_behind_it(azure: Azure):
+    estate = hub()
+    estate["resources"] = estate["resources"][:1]
+    azure.world.seed(estate)
+    assert set(trace(azure, f"{NETWORK}/azureFirewalls/fw")[0]) == {"jump"}

@@ -20,11 +20,13 @@ from remediation.topology import (
     SUBNET,
     Kind,
     Lead,
+    appliance,
     gateway_subnet,
     kind_of,
     leads,
     name_of,
     owner_of,
+    peers,
     waf_policies,
 )
 
@@ -172,6 +174,18 @@ def test_the_nearest_waf_policy_counts_and_what_none_sees_is_named():
                                       "listeners": [{"name": "tcp"}]}}
     assert waf_policies(none) == (("/b",), ("listener a", "listener tcp (no HTTP)"))
     assert waf_policies({"id": AGW}) == ((), ())
+
+
+def test_a_firewall_says_what_routes_may_name_and_a_network_its_peers():
+    body = {"id": f"{NET}/azureFirewalls/fw", "properties": {"ipConfigurations": [
+        {"properties": {"privateIPAddress": "10.0.3.4",
+                        "subnet": ref(f"{VNET}/subnets/AzureFirewallSubnet")}},
+        {"properties": {"publicIPAddress": ref("/pip")}}]}}
+    assert appliance(body) == (("10.0.3.4",), (VNET.lower(),))
+    assert appliance({}) == ((), ())
+    network = {"properties": {"virtualNetworkPeerings": [
+        {"properties": {"remoteVirtualNetwork": ref(VNET)}}, {"properties": {}}]}}
+    assert peers(network) == (VNET.lower(),)
 
 
 @pytest.mark.parametrize(("properties", "target"), [
