@@ -15,7 +15,7 @@ from typing import Any
 from remediation.model import WANTED_STATES, BlockKey, BlockState, Direction, Target, utc
 
 KEEP_ALERTS = 10
-KEEP_TARGETS = 60
+KEEP_TARGETS = 1_000
 
 
 class Sessions(StrEnum):

@@ -18,7 +18,7 @@ from remediation.ledger.block import (
     targets_from_json,
     targets_to_json,
 )
-from remediation.ledger.forms import Op, Row, decode, encode
+from remediation.ledger.forms import Op, Row, decode, encode, pack, unpack
 from remediation.ledger.store import MAX_TRANSACTION, Tables
 from remediation.model import (
     ENDED_STATES,
@@ -33,7 +33,7 @@ from remediation.model import (
 CLAIM_TRIES = MOVE_TRIES = 10
 GETS_AT_MOST = 6
 """More rows than so are read with one query of the NSG's partition."""
-LONGEST_TEXT = 30_000
+LONGEST_TEXT, FEW_TARGETS = 30_000, 16
 """Table Storage takes 32,768 UTF-16 units in a string."""
 ENDED = "~ended"
 
@@ -221,11 +221,15 @@ _TEXTS = ("alert_type", "rule", "detail", "shadowed_by", "question", "overridden
           "revoked_by", "revoke_reason")
 
 
-def _fitting(targets: list[list[Any]]) -> str:
-    """The newest targets that fit into a property: long names leave room for fewer."""
-    while len(text := json.dumps(targets, separators=(",", ":"))) > LONGEST_TEXT:
-        targets = targets[1:]
-    return text
+def _targets(block: Block) -> dict[str, Any]:
+    """A few as text, which is cheap and can be read in a storage browser; a pool's many packed: a thousand
+    take some 12 KiB."""
+    targets = targets_to_json(block.targets)
+    if len(targets) <= FEW_TARGETS:
+        text = json.dumps(targets, separators=(",", ":"))
+        if len(text) <= LONGEST_TEXT:
+            return {"targets": text}
+    return pack("targets", targets)
 
 
 def _values(block: Block) -> dict[str, Any]:
@@ -252,7 +256,7 @@ def _values(block: Block) -> dict[str, Any]:
         "live": True,
         "ended": utc(block.ended) if block.ended else None,
         "facts": json.dumps(facts, separators=(",", ":")),
-        "targets": _fitting(targets_to_json(block.targets)),
+        **_targets(block),
     }
 
 
@@ -267,7 +271,8 @@ def _block(row: Row) -> Block:
         state=BlockState(row.text("state")),
         lifetime=timedelta(seconds=float(facts["lifetime"])),
         decisive=bool(facts["decisive"]),
-        targets=targets_from_json(json.loads(row.text("targets") or "[]")),
+        targets=targets_from_json(
+            json.loads(row.text("targets")) if row.text("targets") else unpack(row.values, "targets") or ()),
         alerts=tuple(facts["alerts"]),
         asks=tuple(facts["asks"]),
         reports=int(facts["reports"]),

@@ -13,8 +13,10 @@ from remediation.clock import Clock, Deadline, Pace, bucket
 from remediation.cloud.cache import Kept
 from remediation.cloud.network import _Typical
 from remediation.ledger.alerts import LONGEST_ACTIONS, _action, _filled
-from remediation.ledger.blocks import LONGEST_TEXT, _fitting
-from remediation.ledger.forms import decode, encode, pack, unpack
+from remediation.ledger.block import Block
+from remediation.ledger.blocks import _block, _values
+from remediation.ledger.forms import Row, decode, encode, pack, unpack
+from remediation.model import BlockKey, BlockState, Direction, Target
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
 
@@ -119,15 +121,15 @@ def test_only_so_many_values_are_kept():
         assert kept.get(n, lambda n=n: n) == n  # type: ignore[misc]  # bound now
 
 
-def test_targets_that_do_not_fit_into_a_property_leave_the_newest():
-    long = [["/vm" + "x" * 400, "/nic" + "y" * 400, "/subnet", ["10.0.0.4"], ""] for _ in range(60)]
-    long[-1][0] = "/newest"
-    text = _fitting(long)
-    assert len(text) <= LONGEST_TEXT
-    assert json.loads(text)[-1][0] == "/newest"
-    assert json.loads(_fitting(long[:2])) == long[:2]
-
-
+@pytest.mark.parametrize(("count", "length"), [(0, 1), (1, 1), (16, 1), (17, 1), (1_000, 1), (16, 4_000)])
+def test_a_blocks_machines_come_back_however_many_and_long_they_are(count: int, length: int):
+    targets = tuple(Target(f"/vm{n}{'x' * length}", f"/nic{n}", "/subnet", (f"10.0.{n >> 8}.{n & 255}",))
+                    for n in range(count))
+    block = Block(key=BlockKey("/nsg", Direction.INBOUND, "198.51.100.7"), state=BlockState.ACTIVE,
+                  lifetime=timedelta(hours=24), decisive=True, targets=targets)
+    values = _values(block)
+    assert all(len(v) < 61_441 for v in values.values() if isinstance(v, str | bytes))
+    assert _block(Row("/nsg", "inbound|198.51.100.7", values, "")).targets == targets
 def test_a_pace_lets_a_burst_go_and_then_so_many_a_second():
     class Still(Clock):
         at = 0.0
