@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from bench.contest import AZURE, policy_file
@@ -16,6 +17,9 @@ from sandbox.world import FunctionsHost, World
 
 NETWORK = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.Network"
 NSGS, EACH = 20, 5
+WARM_UPS = 10
+ELEMENTS = ("Compute/virtualMachines/vm-1", "Network/loadBalancers/lb-0",
+            "Network/applicationGateways/agw", "Network/natGateways/nat")
 
 
 def pool_loads(nsgs: int = NSGS, each: int = EACH) -> tuple[Load, Load]:
@@ -49,28 +53,44 @@ def look(world: World, machines: int, rounds: int) -> dict[str, Any]:
     world.tune(settle=3, **AZURE)
     started = time.monotonic()
     world.seed(generate(machines))
-    host = world.start_host("look", RESPONDER_MODE="enforce", RESPONDER_POLICY=str(policy_file(world.folder)))
+    addresses = iter(attackers(5000))
+    alerts = {e: [_alert(e, n, next(addresses)) for n in range(rounds + 1)] for e in ELEMENTS}
+    world.seed({"subscription": SUBSCRIPTION,
+                "alerts": [a["properties"] for some in alerts.values() for a in some]})
+    host = world.start_host(
+        "look", RESPONDER_MODE="simulate", RESPONDER_POLICY=str(policy_file(world.folder)),
+        RESPONDER_BUDGET_SECONDS="20", SWEEP_SCHEDULE="0 0 0 1 1 *")
     try:
-        addresses = iter(attackers(5000))
-        _look(world, host, "Compute/virtualMachines/vm-0", 0, next(addresses))  # to warm host and graph
-        found: dict[str, Any] = {"machines": machines, "seed_seconds": round(time.monotonic() - started, 1)}
-        for element in ("Compute/virtualMachines/vm-1", "Network/loadBalancers/lb-0",
-                        "Network/applicationGateways/agw", "Network/natGateways/nat"):
-            runs = [_look(world, host, element, n + 1, next(addresses)) for n in range(rounds)]
+        found: dict[str, Any] = {"machines": machines}
+        for element, (first, *others) in alerts.items():
+            _warm_up(world, host, first)
+            runs = [_look(world, host, alert) for alert in others]
             found[element.rpartition("/")[0]] = {
                 "seconds": round(statistics.median(r["seconds"] for r in runs), 2),
                 "machines": max(r["machines"] for r in runs),
                 "queries": max(r["queries"] for r in runs), "reads": max(r["reads"] for r in runs)}
+        found["seconds"] = round(time.monotonic() - started, 1)
     finally:
         world.stop_host(host)
     return found
 
 
-def _look(world: World, host: FunctionsHost, element: str, group: int, attacker: str) -> dict[str, Any]:
-    """One dry run, on an element that was not asked about before."""
+def _warm_up(world: World, host: FunctionsHost, alert: dict[str, Any]) -> None:
+    """The simulated graph takes its time to load so many rows: that is no time of ours."""
+    for _ in range(WARM_UPS):
+        if world.api(host, "POST", "replay", alert, dryRun="true").status_code == HTTPStatus.OK:
+            return
+    raise RuntimeError("the simulated graph did not get warm")
+
+
+def _alert(element: str, group: int, attacker: str) -> dict[str, Any]:
+    """On an element that no other alert asks about."""
     providers = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-{group}/providers"
-    alert = on_element(f"{providers}/Microsoft.{element}", attacker)
-    world.seed({"subscription": SUBSCRIPTION, "alerts": [alert["properties"]]})
+    return on_element(f"{providers}/Microsoft.{element}", attacker)
+
+
+def _look(world: World, host: FunctionsHost, alert: dict[str, Any]) -> dict[str, Any]:
+    """One dry run."""
     before = max((r["n"] for r in world.log()), default=0)
     started = time.monotonic()
     answer = world.api(host, "POST", "replay", alert, dryRun="true")

@@ -46,7 +46,7 @@ MOST_IN_EVENT = 100
 MOST_DOUBLINGS = 5
 DONE_AT_MOST = 20_000
 FEW = 4
-COMMITS_AT_ONCE = 16
+COMMITS_AT_ONCE = 32
 CLAIMS_TOGETHER = 50
 """In a storm the claims of so many alerts on one NSG are recorded together."""
 
