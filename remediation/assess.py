@@ -16,6 +16,7 @@ from remediation.cloud.activity import ActivityLog
 from remediation.cloud.cache import Kept
 from remediation.cloud.defender import Defender
 from remediation.errors import Conflict, MalformedAlert, PermanentError
+from remediation.gather import Gather
 from remediation.ledger import AlertRecord, Ledger
 from remediation.likelihood import (
     Evidence,
@@ -37,7 +38,9 @@ WINDOW = timedelta(hours=24)
 LOG_REACHES = timedelta(days=89)
 MOST_GROUPS = 10
 KEEP_SECONDS = 60.0
-GRAIN = timedelta(hours=1)
+ASKED_TOGETHER = 100
+
+type _Asked = tuple[tuple[str, ...], datetime, Deadline]
 
 
 class Assessor:
@@ -51,6 +54,7 @@ class Assessor:
         self._changes: Kept[tuple[str, str, datetime], tuple[PowerChange, ...]] = Kept(clock, KEEP_SECONDS)
         self._others: Kept[tuple[tuple[str, ...], datetime], tuple[OtherAlert, ...]] = Kept(
             clock, KEEP_SECONDS)
+        self._asked: Gather[_Asked, tuple[OtherAlert, ...]] = Gather(self._ask_together, ASKED_TOGETHER)
 
     def assess(self, record: AlertRecord, deadline: Deadline) -> None:
         """Weigh the machines of the recorded plan, once. Temporary errors are raised: a later try may find
@@ -83,14 +87,22 @@ class Assessor:
         others: tuple[OtherAlert, ...] = ()
         try:
             since = _floor(min(start, now) - WINDOW)
-            key = tuple(sorted(machines))
-            others = self._others.get(
-                (key, since), lambda: tuple(self._defender.on(key, since, deadline)))
+            key = (tuple(sorted(machines)), since)
+            others = self._others.get(key, lambda: self._asked((*key, deadline)))
         except PermanentError as error:
             unknown.append(f"other alerts could not be looked for: {error}")
         mine = {alert.alert_id.casefold(), alert.ref.name.casefold() if alert.ref else ""}
         return Evidence(now, None if changes is None else tuple(changes),
                         tuple(o for o in others if o.alert_id.casefold() not in mine), tuple(unknown))
+
+    def _ask_together(self, asked: Sequence[_Asked]) -> list[tuple[OtherAlert, ...]]:
+        """After a storm many are asked about at once: one query for all at hand, of each hour."""
+        found: dict[datetime, list[OtherAlert]] = {}
+        longest = max((deadline for _, _, deadline in asked), key=lambda d: d.left())
+        for since in {since for _, since, _ in asked}:
+            ids = sorted({one for machines, at, _ in asked if at == since for one in machines})
+            found[since] = self._defender.on(ids, since, longest)
+        return [tuple(o for o in found[since] if o.resource_id in machines) for machines, since, _ in asked]
 
     def _power(
         self, machines: Sequence[str], start: datetime, deadline: Deadline, unknown: list[str]

@@ -29,11 +29,18 @@ SWITCHED_ON = "flush"
 
 
 def switch_off(parts: Parts, lease: Lease, nsg: Nsg, deadline: Deadline) -> bool:
-    """What an earlier holder switched on and did not live to switch off → was there anything?"""
+    """What an earlier holder switched on and did not live to switch off → was anything written? Where Azure
+    says no, a human is told, and what there is to block and lift goes on."""
     if not lease.memory.get(SWITCHED_ON):
         return False
     if nsg.flushes:
-        _flush(parts, lease, nsg.id, deadline, on=False)
+        try:
+            _flush(parts, lease, nsg.id, deadline, on=False)
+        except PermanentError as error:
+            parts.notifier.tell(
+                "flush-left-on", f"{nsg.id}: flushConnection is on and cannot be switched off: {error}",
+                nsg=nsg.id)
+            return False
     lease.memory.pop(SWITCHED_ON)
     return True
 

@@ -107,3 +107,19 @@ def test_without_the_right_the_block_stands_and_a_human_is_told(cutting: Azure):
     assert cutting.blocks()["outbound", ATTACKER].state.value == "active"
     assert sessions(cutting) == {"not cut"}
     assert any("live sessions may remain" in n for n in cutting.notices("flows-not-cut"))
+
+
+def test_one_that_cannot_be_switched_off_is_told_and_holds_up_no_block(cutting: Azure):
+    cutting.faults({"service": "arm", "method": "PUT", "path": "networkSecurityGroups/nsg$", "skip": 1,
+                    "status": 403, "times": 400, "body": {"error": {
+                        "code": "AuthorizationFailed", "message": "does not have authorization"}}})
+    cutting.attack()
+    assert sessions(cutting) == {"not cut"}
+    cutting.attack("vm", "198.51.100.9")
+    assert cutting.blocks()["outbound", "198.51.100.9"].state.value == "active"
+    assert any("cannot be switched off" in n for n in cutting.notices("flush-left-on"))
+    cutting.faults()
+    cutting.clock.forward(hours=2)
+    cutting.start()
+    cutting.sweep()
+    assert whole(cutting)["properties"]["flushConnection"] is False
