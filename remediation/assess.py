@@ -117,7 +117,7 @@ class Assessor:
         for subscription, group in groups:
             try:
                 found += self._changes.get((subscription, group, since), lambda: tuple(
-                    self._activity.power_changes(subscription, group, since, deadline)))  # noqa: B023  # called here
+                    self._activity.power_changes(subscription, group, since, deadline)))  # noqa: B023 - called here
             except PermanentError as error:
                 unknown.append(f"the activity log of {group} cannot be read: {error}")
                 return None

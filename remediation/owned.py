@@ -53,13 +53,9 @@ class Ownership:
         """`defender-block-<deployment>-inbound`, `…-inbound-v6`, and so on."""
         return f"{self.prefix}{direction}{'-v6' if family == 6 else ''}"
 
-    @lru_cache(maxsize=8)  # noqa: B019  # one ownership lives as long as its process
     def waf_name(self, family: Family) -> str:
-        """The same for a WAF policy: letters and digits only, and no description to hold a marker. The
-        deployment's fingerprint keeps `a-b` and `ab` apart."""
-        mark = hashlib.sha256(self.deployment.encode()).hexdigest()[:8]
-        letters = re.sub(r"[^a-z0-9]", "", self.deployment.lower())
-        return f"DefenderBlock{letters}{mark}V{family}"
+        """The same for a WAF policy: letters and digits only, and no description to hold a marker."""
+        return f"{_waf_prefix(self.deployment)}V{family}"
 
     def name_on(self, guard_id: str, direction: Direction, family: Family) -> str:
         """The name of our rule on that guard."""
@@ -88,6 +84,13 @@ class Ownership:
         """The token of the write that made the rule as it is."""
         hit = re.search(r" w:([0-9a-f]+)$", rule.description)
         return hit[1] if hit else ""
+
+
+@lru_cache(maxsize=8)
+def _waf_prefix(deployment: str) -> str:
+    """The deployment's fingerprint keeps `a-b` and `ab` apart."""
+    mark = hashlib.sha256(deployment.encode()).hexdigest()[:8]
+    return f"DefenderBlock{re.sub(r'[^a-z0-9]', '', deployment.lower())}{mark}"
 
 
 @dataclass(frozen=True, slots=True)
