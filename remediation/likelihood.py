@@ -194,7 +194,8 @@ def to_json(weighed: Mapping[str, Weighed], evidence: Evidence) -> dict[str, obj
 
 def groups_of(machine_ids: Iterable[str]) -> list[tuple[str, str]]:
     """(subscription, resource group) of the machines, lower-cased, each once."""
-    return list(dict.fromkeys((parts[2], parts[4]) for parts in (m.split("/") for m in machine_ids)))
+    parts = (m.split("/") for m in machine_ids)
+    return list(dict.fromkeys((p[2], p[4]) for p in parts if len(p) > 4))
 
 
 _MAPPED = re.compile(r"(\d+)(?:-(\d+))? → (\d+)(, to it alone)?")

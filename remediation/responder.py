@@ -28,6 +28,7 @@ from remediation.errors import (
     MalformedAlert,
     NotFound,
     PermanentError,
+    RemediationError,
     TemporaryError,
 )
 from remediation.gather import GatherBy
@@ -248,7 +249,7 @@ class Responder:
             self._assessor.assess(record, deadline)
         except LedgerDown:
             raise
-        except TemporaryError as error:
+        except RemediationError as error:
             say(_log, "assessment-left", alerts=[record.alert_id], error=str(error))
 
     def _done_under_its_own_id(self, held: Alert, delivered: Alert) -> bool:

@@ -19,7 +19,7 @@ from remediation.clock import Clock, Deadline
 from remediation.cloud.defender import Defender
 from remediation.cloud.graph import Graph
 from remediation.commit import Commit, needs_commit
-from remediation.errors import Conflict, MalformedAlert, RemediationError, TemporaryError
+from remediation.errors import Conflict, MalformedAlert, RemediationError
 from remediation.ledger import AlertRecord, Hint, Ledger
 from remediation.ledger.alerts import AlertState
 from remediation.ledger.work import ALERT, APPROVAL, NSG, RECHECK
@@ -209,7 +209,7 @@ class Sweep:
         """What a storm or an error left. It is tried for as long as it helps anyone."""
         try:
             self._assessor.assess(record, deadline)
-        except TemporaryError:
+        except RemediationError:
             if self._clock.now() - (record.time("received") or self._clock.now()) < ASSESS_UNTIL:
                 raise  # the hint stays
 

@@ -156,4 +156,4 @@ def test_it_is_recorded_with_the_time_of_reading():
     recorded = to_json(found, evidence())
     assert recorded["at"] == "2026-01-01T08:00:00.000Z"
     assert recorded["machines"][VM]["likelihood"] == "likely"  # type: ignore[index]  # plain data
-    assert groups_of([VM, OTHER]) == [("00000000-0000-0000-0000-000000000001", "rg")]
+    assert groups_of([VM, OTHER, "odd", ""]) == [("00000000-0000-0000-0000-000000000001", "rg")]
