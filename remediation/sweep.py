@@ -41,7 +41,7 @@ BATCH = 500
 THREADS = 48
 """They wait for Azure: so many NSGs are lifted at once."""
 OVERDUE = 2.5
-ASSESS_UNTIL = timedelta(hours=6)
+ASSESS_UNTIL, ASSESS_AGAIN = timedelta(hours=6), timedelta(minutes=10)
 ORPHAN_SCAN = timedelta(days=1)
 CLEAN_UP = timedelta(days=1)
 LATE = timedelta(days=3)
@@ -209,9 +209,11 @@ class Sweep:
         """What a storm or an error left. It is tried for as long as it helps anyone."""
         try:
             self._assessor.assess(record, deadline)
-        except RemediationError:
-            if self._clock.now() - (record.time("received") or self._clock.now()) < ASSESS_UNTIL:
-                raise  # the hint stays
+        except RemediationError as error:
+            now = self._clock.now()
+            say(_log, "assessment-left", alerts=[record.alert_id], error=str(error))
+            if now - (record.time("received") or now) < ASSESS_UNTIL:  # later: others must not wait behind it
+                self._ledger.work.alert(record.alert_id, record.accusation, now + ASSESS_AGAIN)
 
     def _follow_approval(self, approval_id: str, deadline: Deadline) -> None:
         """Finish an answer that was interrupted; close a question nobody answered in time."""

@@ -30,7 +30,8 @@ class Guards:
     def read(self, guard_id: str, deadline: Deadline) -> Nsg:
         """The guard as it is. Raises NotFound."""
         if kind_of(guard_id) == WAF_POLICY:
-            return guard_from_arm(self._whole(guard_id, deadline)[0], self._ownership)
+            body = self._settled(guard_id, f"read WAF policy {guard_id}", deadline)
+            return guard_from_arm(body, self._ownership)
         return self._network.read_nsg(guard_id, deadline)
 
     def put_rule(
@@ -87,7 +88,7 @@ class Guards:
         def begin() -> Mapping[str, str]:
             body, etag = self._whole(policy_id, deadline)
             there = next((r for r in guard_from_arm(body, self._ownership).rules if r.name == name), None)
-            if there is None if rule is None else there is not None and same_effect(there, rule):
+            if there is None if rule is None else _stands(there, rule):
                 return {}  # an earlier try of ours has landed
             return self._clients.arm_put(
                 parts.subscription, policy_id, WHOLE_API, with_rule(body, name, rule), etag, deadline)
@@ -95,16 +96,22 @@ class Guards:
         self._network.carry_out(what, parts.subscription, begin, deadline, unheard)
         self._settled(policy_id, what, deadline)
 
-    def _settled(self, policy_id: str, what: str, deadline: Deadline) -> None:
-        """Not every version of Azure's names an operation: the policy itself says when it is done."""
+    def _settled(self, policy_id: str, what: str, deadline: Deadline) -> dict[str, Any]:
+        """The policy once it is no longer being updated: what is still under way proves nothing, and not
+        every version of Azure's names an operation to ask after."""
         while True:
-            state = str((self._whole(policy_id, deadline)[0].get("properties") or {}).get(
-                "provisioningState") or "Succeeded")
+            body = self._whole(policy_id, deadline)[0]
+            state = str((body.get("properties") or {}).get("provisioningState") or "Succeeded")
             if state != "Updating":
-                return
+                return body
             if deadline.left() <= self._network.poll_seconds:
                 raise StillRunning(f"{what}: still {state}", "")
             deadline.clock.sleep(self._network.poll_seconds)
+
+
+def _stands(there: Rule | None, rule: Rule) -> bool:
+    """Is the rule there as it should be? In a policy whose last update failed it counts for nothing."""
+    return there is not None and there.state != "Failed" and same_effect(there, rule)
 
 
 def _parts(policy_id: str) -> ResourceId:

@@ -16,9 +16,10 @@ from functools import partial
 from remediation.clock import Deadline
 from remediation.commit import marks
 from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
-from remediation.errors import PermanentError, Unfinished
+from remediation.errors import LeaseLost, PermanentError, RemediationError, Unfinished
 from remediation.ledger import Lease
 from remediation.ledger.block import Sessions
+from remediation.ledger.store import LedgerDown
 from remediation.log import say
 from remediation.model import BlockState
 from remediation.nsg import NSG_LIMITS, Nsg
@@ -30,16 +31,21 @@ SWITCHED_ON = "flush"
 
 def switch_off(parts: Parts, lease: Lease, nsg: Nsg, deadline: Deadline) -> bool:
     """What an earlier holder switched on and did not live to switch off → was anything written? Where Azure
-    says no, a human is told, and what there is to block and lift goes on."""
+    says no, or not now, what there is to block and lift goes on, and it is tried again."""
     if not lease.memory.get(SWITCHED_ON):
         return False
     if nsg.flushes:
         try:
             _flush(parts, lease, nsg.id, deadline, on=False)
-        except PermanentError as error:
-            parts.notifier.tell(
-                "flush-left-on", f"{nsg.id}: flushConnection is on and cannot be switched off: {error}",
-                nsg=nsg.id)
+        except (LeaseLost, LedgerDown):
+            raise
+        except RemediationError as error:
+            say(_log, "flush-left-on", level=logging.WARNING, nsg=nsg.id, error=str(error))
+            if isinstance(error, PermanentError):
+                parts.notifier.tell(
+                    "flush-left-on", f"{nsg.id}: flushConnection is on and cannot be switched off: {error}",
+                    nsg=nsg.id)
+            parts.look_again(nsg.id)
             return False
     lease.memory.pop(SWITCHED_ON)
     return True

@@ -15,7 +15,8 @@ from typing import Any
 from remediation.model import WANTED_STATES, BlockKey, BlockState, Direction, Target, utc
 
 KEEP_ALERTS = 10
-KEEP_TARGETS = 1_000
+KEEP_TARGETS, KEEP_ASKED = 400, 60
+"""Machines that a block remembers; and a claim in a question, which may hold many claims."""
 
 
 class Sessions(StrEnum):
@@ -140,7 +141,8 @@ def claim_to_json(claim: Claim) -> list[Any]:
     """A claim as a question keeps it."""
     return [
         claim.key.nsg_id, claim.key.direction.value, claim.key.address, claim.alert_id,
-        claim.alert_type, claim.lifetime.total_seconds(), claim.decisive, targets_to_json(claim.targets),
+        claim.alert_type, claim.lifetime.total_seconds(), claim.decisive,
+        targets_to_json(claim.targets[-KEEP_ASKED:]),
         list(claim.asks),
     ]
 
