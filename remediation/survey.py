@@ -154,7 +154,7 @@ class Survey:
         found: dict[str, _Guard] = {}
         gone = False
         wanted = sorted({g for m in traced.machines for n in m.nics for g in n.guards}
-                        | {g for f in traced.fronts for g in ([f.guard] if f.guard else f.wafs)})
+                        | {f.guard for f in traced.fronts if f.guard})
 
         def read(guard: str) -> _Guard | PermanentError:
             if fresh:
@@ -173,6 +173,12 @@ class Survey:
             gone = gone or not all(_guards(seen.nsg, n) for m in traced.machines for n in m.nics
                                    if guard in n.guards) or not all(
                 f.subnet_id in seen.nsg.subnets for f in traced.fronts if f.guard == guard)
+        instead = sorted({w for f in traced.fronts if f.guard not in found for w in f.wafs})
+        for policy, seen in zip(instead, self._reads.map(read, instead), strict=True):
+            if isinstance(seen, PermanentError):
+                say(_log, "guard-unreadable", level=logging.WARNING, nsg=policy, error=str(seen))
+            else:
+                found[policy] = seen
         return found, gone
 
     def _read_guard(self, guard: str, deadline: Deadline) -> _Guard:

@@ -24,21 +24,17 @@ def machines_of(
 ) -> list[dict[str, Any]]:
     """The machines of a recorded plan, with the blocks as the ledger has them now."""
     weighed = (assessment or {}).get("machines") or {}
+    looked_at = [(b, {t.machine_id for t in b.targets}) for b in blocks]
     return [
         {"id": m["id"], "path": m.get("path") or [], "power": m.get("power") or "",
          **(weighed.get(m["id"]) or NOT_WEIGHED),
-         "proof": [_proof(b, m["id"]) for b in blocks if _protects(b, m)]}
+         "proof": [_proof(b, seen=m["id"] in ids) for b, ids in looked_at
+                   if m["id"] in ids or b.key.nsg_id in (m.get("guards") or ())]}
         for m in plan.get("machines") or ()
     ]
 
 
-def _protects(block: Block, machine: Mapping[str, Any]) -> bool:
-    named = any(t.machine_id == machine["id"] for t in block.targets)
-    return named or block.key.nsg_id in (machine.get("guards") or ())
-
-
-def _proof(block: Block, machine_id: str) -> dict[str, Any]:
-    seen = any(t.machine_id == machine_id for t in block.targets)
+def _proof(block: Block, *, seen: bool) -> dict[str, Any]:
     return {
         "direction": block.key.direction.value, "address": block.key.address, "guard": block.key.nsg_id,
         "outcome": block.state.value, "rule": block.rule, "shadowedBy": block.shadowed_by,

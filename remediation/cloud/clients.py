@@ -209,11 +209,13 @@ class Clients:
         deadline: Deadline,
     ) -> Mapping[str, str]:
         """PUT a whole resource if it still has that etag → the answer's headers. One request; errors
-        as the SDK raises them."""
+        as the SDK raises them, and Invalid without an etag."""
         from azure.core.rest import HttpRequest
 
+        if not etag:
+            raise Invalid(f"PUT {path}: without an etag someone else's change could be lost")
         request = HttpRequest("PUT", self._settings.arm_endpoint + path, params={"api-version": api_version},
-                              headers={"If-Match": etag} if etag else {}, json=body)
+                              headers={"If-Match": etag}, json=body)
         response = self.network(subscription).send_request(request, **timeouts(deadline))
         response.raise_for_status()
         return response.headers

@@ -83,7 +83,7 @@ def _judge_block(
         block, state=state, rule=rule.name if rule else "", detail=proof.detail,
         priority=rule.priority if rule else 0,
         shadowed_by="" if proof.effective else proof.rule,
-        sessions=block.sessions or (Sessions.MAY_REMAIN if proof.effective else Sessions.UNKNOWN),
+        sessions=(block.sessions or Sessions.MAY_REMAIN) if proof.effective else Sessions.UNKNOWN,
         proven=now, first_proven=block.first_proven or now,
         expires=longest if fresh else block.expires,
         asks=(), attempts=0, retry_at=None,

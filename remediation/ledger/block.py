@@ -216,7 +216,14 @@ def merge_claim(block: Block | None, claim: Claim, now: datetime) -> Block | Non
         revoked_by="" if state is BlockState.PENDING else block.revoked_by,
         attempts=0,
         retry_at=None,
+        sessions=block.sessions if _cut_for_good(block) else Sessions.UNKNOWN,
     )
+
+
+def _cut_for_good(block: Block) -> bool:
+    """Its sessions are cut, and the rule has stood since: no new ones began."""
+    standing = block.state in (BlockState.ACTIVE, BlockState.PENDING) and not block.shadowed_by
+    return block.sessions is Sessions.CUT and standing
 
 
 def _merged(old: Sequence[Target], new: Sequence[Target]) -> tuple[Target, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.arm import nic
-from sandbox.arm.call import Answer, Call, check_name, ref
+from sandbox.arm.call import Answer, Call, ref
 from sandbox.arm.errors import ArmError, bad, not_found
 from sandbox.arm.pointers import pointers
 from sandbox.arm.state import Resource, State
@@ -179,11 +179,7 @@ def get(call: Call) -> Answer:
 
 def put(call: Call) -> Answer:
     """PUT an element: a full replacement."""
-    check_name(call.names[0])
-    body = call.json()
-    old = call.state.get(call.id)
-    if old is not None:
-        call.check_match(old)
+    body, old = call.replacing()
     properties = _clean(body.get("properties") or {}, FORMS[call.kind])
     resource = old or Resource(call.id, call.kind, {})
     before = (old.body.get("properties") or {}) if old else {}

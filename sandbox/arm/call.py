@@ -128,6 +128,15 @@ class Call:
                            gateway=True)
         return body
 
+    def replacing(self) -> tuple[dict[str, Any], Resource | None]:
+        """A PUT's body, and what it replaces: a proper name, and If-Match where there is something."""
+        check_name(self.names[0])
+        body = self.json()
+        old = self.state.get(self.id)
+        if old is not None:
+            self.check_match(old)
+        return body, old
+
     def check_match(self, resource: Resource) -> None:
         """If-Match, where the sandbox honours it."""
         sent = self.headers.get("if-match", "*")

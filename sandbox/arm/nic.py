@@ -7,7 +7,7 @@ import random
 import string
 from typing import Any
 
-from sandbox.arm.call import Answer, Call, check_name, ref
+from sandbox.arm.call import Answer, Call, ref
 from sandbox.arm.errors import ArmError, bad, not_found
 from sandbox.arm.pointers import pointers
 from sandbox.arm.state import Resource, State
@@ -94,11 +94,7 @@ def machine_of(state: State, nic_id: str) -> str | None:
 
 def put(call: Call) -> Answer:
     """PUT the NIC: settled at once unless application gateway pools change."""
-    check_name(call.names[0])
-    body = call.json()
-    old = call.state.get(call.id)
-    if old is not None:
-        call.check_match(old)
+    body, old = call.replacing()
     properties = dict(body.get("properties") or {})
     configs = [_accept(call, c, old) for c in properties.get("ipConfigurations") or []]
     if not configs:

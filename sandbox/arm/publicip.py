@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from sandbox.arm.call import Answer, Call, check_name, ref
+from sandbox.arm.call import Answer, Call, ref
 from sandbox.arm.errors import bad, not_found
 from sandbox.arm.pointers import pointers
 from sandbox.arm.state import Resource, State
@@ -48,11 +48,7 @@ def user_of(state: State, pip_id: str) -> str | None:
 
 def put(call: Call) -> Answer:
     """PUT the address."""
-    check_name(call.names[0])
-    body = call.json()
-    old = call.state.get(call.id)
-    if old is not None:
-        call.check_match(old)
+    body, old = call.replacing()
     pip = old or Resource(call.id, KIND, {})
     pip.body = {k: body[k] for k in ("location", "tags", "zones", "sku") if k in body}
     pip.body["properties"] = dict(body.get("properties") or {})

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sandbox.arm.call import Answer, Call, check_name, ref
+from sandbox.arm.call import Answer, Call, ref
 from sandbox.arm.errors import ArmError, bad, not_found
 from sandbox.arm.state import Resource, State
 
@@ -58,14 +58,10 @@ def _names(properties: Mapping[str, Any] | None, policy_id: str) -> bool:
 
 def put(call: Call) -> Answer:
     """PUT the policy: a full replacement, of one that nobody else is writing."""
-    check_name(call.names[0])
-    body = call.json()
-    old = call.state.get(call.id)
-    if old is not None:
-        call.check_match(old)
-        if call.state.pending(old.id) is not None:
-            raise ArmError(409, "AnotherOperationInProgress", "Another operation on this or dependent "
-                           "resource is in progress.")
+    body, old = call.replacing()
+    if old is not None and call.state.pending(old.id) is not None:
+        raise ArmError(409, "AnotherOperationInProgress", "Another operation on this or dependent resource "
+                       "is in progress.")
     properties = {k: v for k, v in (body.get("properties") or {}).items() if k not in OURS}
     check(call.id, properties.get("customRules") or [])
     policy = old or Resource(call.id, KIND, {})

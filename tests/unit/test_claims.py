@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from remediation.ledger.block import Block, Claim, merge_claim, merge_moved
+from remediation.ledger.block import Block, Claim, Sessions, merge_claim, merge_moved
 from remediation.model import BlockKey, BlockState, Direction, Target
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -115,3 +115,17 @@ def test_a_block_that_moved_takes_the_place_of_one_that_was_only_adopted():
     adopted = replace(active(), alerts=(), etag="there")
     assert merge_moved(adopted, revoked) == replace(revoked, etag="there")
     assert merge_moved(active(), revoked).state is BlockState.ACTIVE
+
+
+@pytest.mark.parametrize(("state", "shadowed", "before", "after"), [
+    (BlockState.ACTIVE, "", Sessions.CUT, Sessions.CUT),
+    (BlockState.PENDING, "", Sessions.CUT, Sessions.CUT),
+    (BlockState.SHADOWED, "allow", Sessions.CUT, Sessions.UNKNOWN),
+    (BlockState.FAILED, "", Sessions.CUT, Sessions.UNKNOWN),
+    (BlockState.ACTIVE, "", Sessions.NOT_CUT, Sessions.UNKNOWN),
+])
+def test_cut_sessions_stay_cut_only_while_the_rule_has_stood(
+    state: BlockState, shadowed: str, before: Sessions, after: Sessions
+):
+    known = replace(merged(None, FIRST), state=state, shadowed_by=shadowed, sessions=before, proven=NOW)
+    assert merged(known, SECOND).sessions is after
