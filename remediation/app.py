@@ -22,6 +22,7 @@ from remediation.cloud.estate import EstateReader
 from remediation.cloud.graph import Graph
 from remediation.cloud.guards import Guards
 from remediation.cloud.machines import Machines
+from remediation.cloud.managed import ManagedRules
 from remediation.cloud.members import Members
 from remediation.cloud.network import Network
 from remediation.cloud.trace import Tracer
@@ -91,6 +92,7 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     network = Network(clients, settings.arm_endpoint, settings.poll_seconds)
     ownership = Ownership(settings.deployment)
     guards = Guards(clients, network, ownership)
+    managed = ManagedRules(network, clock)
     defender = Defender(clients, graph, clock)
     machines = Machines(clients, graph, network, clock, settings.machine_cache_seconds)
     tracer = Tracer(clients, machines, Members(graph, network, machines), clock,
@@ -105,7 +107,8 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     activity = ActivityLog(clients)
     assessor = Assessor(ledger, defender, activity, clock)
     commit = Commit(Parts(
-        ledger=ledger, network=network, guards=guards, graph=graph, surroundings=surroundings,
+        ledger=ledger, network=network, guards=guards, managed=managed, graph=graph,
+        surroundings=surroundings,
         activity=activity, approvals=approvals, notifier=notifier, policy=policy,
         ownership=ownership, settings=settings, clock=clock,
     ))
@@ -126,8 +129,8 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     )
     operator = Operator(
         responder=responder, survey=survey, commit=commit, ledger=ledger, defender=defender,
-        network=network, graph=graph, notifier=notifier, policy=policy, ownership=ownership,
-        settings=settings, clock=clock,
+        network=network, managed=managed, graph=graph, notifier=notifier, policy=policy,
+        ownership=ownership, settings=settings, clock=clock,
     )
     api = Api(operator, ledger, policy, settings, clock)
     return App(settings, clock, ledger, responder, sweep, operator, api)

@@ -57,7 +57,7 @@ def objection(groups: Sequence[Nsg], key: BlockKey, target: Target) -> str:
     if guard is None:
         return f"Azure does not count the NSG among the guards of {target.nic_id}"
     local = [a for a in target.addresses if family_of(a) == family_of(key.address)]
-    leak = first_leak(guard, key, local)
+    leak = first_leak(guard.rules, key, local)
     if leak is None:
         return ""
     return f"Azure's effective rules of {target.nic_id} let it through by {leak.name}"

@@ -17,6 +17,7 @@ from remediation.alerts import normalise
 from remediation.clock import Clock, Deadline
 from remediation.cloud.defender import Defender
 from remediation.cloud.graph import Graph
+from remediation.cloud.managed import ManagedRules
 from remediation.cloud.network import Network
 from remediation.commit import Commit
 from remediation.errors import BadInput, Conflict, NotFound, RemediationError
@@ -57,8 +58,8 @@ class Operator:
 
     def __init__(
         self, *, responder: Responder, survey: Survey, commit: Commit, ledger: Ledger,
-        defender: Defender, network: Network, graph: Graph, notifier: Notifier, policy: Policy,
-        ownership: Ownership, settings: Settings, clock: Clock,
+        defender: Defender, network: Network, managed: ManagedRules, graph: Graph, notifier: Notifier,
+        policy: Policy, ownership: Ownership, settings: Settings, clock: Clock,
     ) -> None:
         self._responder = responder
         self._survey = survey
@@ -66,6 +67,7 @@ class Operator:
         self._ledger = ledger
         self._defender = defender
         self._network = network
+        self._managed = managed
         self._graph = graph
         self._notifier = notifier
         self._policy = policy
@@ -86,11 +88,12 @@ class Operator:
         )
         confirmed = decision.held.verdict is Verdict.CONFIRMED
         dry = dry_run or not confirmed
+        over = self._managed.over((t for b in decision.plan.blocks for t in b.targets), deadline)
         answer = {
             "alertId": alert.alert_id,
             "dryRun": dry,
             "plan": plan_to_json(decision.plan),
-            "machines": expected(decision.plan, decision.nsgs, self._policy, self._ownership),
+            "machines": expected(decision.plan, decision.nsgs, self._policy, self._ownership, over),
             "difference": self._difference(decision),
         }
         if dry:

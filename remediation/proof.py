@@ -13,13 +13,16 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
+from remediation.managed import Managed, network_of
 from remediation.model import BlockKey, Direction, Target
 from remediation.nsg import ANY_PORT, REMOTE_NEVER, Nsg, Ports, Rule, family_of
 from remediation.owned import Ownership
 from remediation.prefixes import Reach
 
 PROTOCOLS = ("tcp", "udp", "icmp", "esp", "ah")
+UNMANAGED: Managed = MappingProxyType({})
 PORTLESS = frozenset({"icmp", "esp", "ah"})
 """Protocols without ports: an Allow is assumed to match whatever ports it names, a Deny only
 if it names all."""
@@ -49,8 +52,11 @@ class Proof:
         return self.outcome is Outcome.EFFECTIVE
 
 
-def prove(nsg: Nsg, key: BlockKey, targets: Sequence[Target], ownership: Ownership) -> Proof:
-    """Is (NSG, direction, address) denied for all these machines by the rules as they are?"""
+def prove(
+    nsg: Nsg, key: BlockKey, targets: Sequence[Target], ownership: Ownership, managed: Managed = UNMANAGED
+) -> Proof:
+    """Is (NSG, direction, address) denied for all these machines by the rules as they are? `managed`: the
+    rules that Virtual Network Manager lays over the machines' networks, as far as they are known."""
     ours = next(
         (
             r
@@ -74,10 +80,14 @@ def prove(nsg: Nsg, key: BlockKey, targets: Sequence[Target], ownership: Ownersh
             )
     if nsg.trouble:
         return Proof(Outcome.UNPROVEN, ours.name, f"unproven: {nsg.trouble}")
-    local = [a for t in targets for a in t.addresses if family_of(a) == family_of(key.address)]
-    if any(not t.addresses for t in targets):
-        local = []  # one of them may have any address there
-    leak = first_leak(nsg, key, local)
+    over = _delivered(managed, key, targets)
+    if over is not None:
+        return Proof(
+            Outcome.SHADOWED, over.name,
+            f"the security admin rule {over.name} of Virtual Network Manager (priority {over.priority}, "
+            "AlwaysAllow) may match: what it matches is delivered, whatever an NSG says",
+        )
+    leak = first_leak(nsg.rules, key, _local(key, targets))
     if leak is not None:
         return Proof(
             Outcome.SHADOWED,
@@ -95,17 +105,34 @@ def prove(nsg: Nsg, key: BlockKey, targets: Sequence[Target], ownership: Ownersh
     return Proof(Outcome.EFFECTIVE, ours.name)
 
 
-def first_leak(nsg: Nsg, key: BlockKey, local: Iterable[str]) -> Rule | None:
+def _local(key: BlockKey, targets: Iterable[Target]) -> list[str]:
+    """The machines' addresses of the attacker's family; none if one of them may have any address."""
+    if any(not t.addresses for t in targets):
+        return []
+    return [a for t in targets for a in t.addresses if family_of(a) == family_of(key.address)]
+
+
+def _delivered(managed: Managed, key: BlockKey, targets: Sequence[Target]) -> Rule | None:
+    """The first AlwaysAllow that takes some packet past every NSG of these machines."""
+    for network in dict.fromkeys(network_of(t.subnet_id) for t in targets):
+        rules = managed.get(network, ())
+        if any(r.allow for r in rules):
+            here = [t for t in targets if network_of(t.subnet_id) == network]
+            over = first_leak(rules, key, _local(key, here))
+            if over is not None:
+                return over
+    return None
+
+
+def first_leak(rules: Iterable[Rule], key: BlockKey, local: Iterable[str]) -> Rule | None:
     """The first Allow that lets some packet through which no earlier Deny has stopped.
 
     `local` are the machines' addresses of the attacker's family; none given means any address.
     """
     denies: list[Rule] = []
-    rules = sorted(
-        (r for r in nsg.rules if r.direction is key.direction), key=lambda r: r.priority
-    )
+    walked = sorted((r for r in rules if r.direction is key.direction), key=lambda r: r.priority)
     places: list[str | None] = [*dict.fromkeys(local)] or [None]
-    for rule in rules:
+    for rule in walked:
         if not _matches_remote(rule, key.address, unknown=rule.allow):
             continue
         if rule.allow:

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remediation.ledger.block import Block
+from remediation.managed import Managed
 from remediation.model import Plan, utc
 from remediation.nsg import Nsg
 from remediation.owned import Ownership
 from remediation.plan import with_wanted
 from remediation.policy import Policy
-from remediation.proof import prove
+from remediation.proof import UNMANAGED, prove
+from remediation.topology import WAF_POLICY, kind_of
 
 NOT_WEIGHED = {"powerThen": "", "powerReason": "", "likelihood": None, "reasons": ["not weighed yet"]}
 UNSEEN = "the rule guards it, but the proof did not look at it by itself"
@@ -44,14 +46,15 @@ def _proof(block: Block, *, seen: bool) -> dict[str, Any]:
 
 
 def expected(
-    plan: Plan, nsgs: Mapping[str, Nsg], policy: Policy, ownership: Ownership
+    plan: Plan, nsgs: Mapping[str, Nsg], policy: Policy, ownership: Ownership, managed: Managed = UNMANAGED
 ) -> list[dict[str, Any]]:
     """The machines of a plan that is not carried out: what the proof of each block would find."""
     found: dict[str, list[dict[str, Any]]] = {}
     for block in plan.blocks:
         nsg = with_wanted(nsgs[block.key.nsg_id], block.key, policy, ownership)
+        over = managed if kind_of(nsg.id) != WAF_POLICY else UNMANAGED
         for target in block.targets:
-            proof = prove(nsg, block.key, [target], ownership)
+            proof = prove(nsg, block.key, [target], ownership, over)
             found.setdefault(target.machine_id, []).append({
                 "direction": block.key.direction.value, "address": block.key.address,
                 "guard": block.key.nsg_id, "outcome": proof.outcome.value,

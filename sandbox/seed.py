@@ -4,6 +4,8 @@
      "groups": [{"name": "rg-app",
         "nsgs":  [{"name": "nsg-app", "rules": [{"name": "…", "priority": 300, …}]}],
         "vnets": [{"name": "vnet", "prefix": "10.1.0.0/16",
+                   "adminRules": [{"name": "…", "priority": 10, "direction": "Outbound",
+                                   "access": "AlwaysAllow", "destinations": [{"addressPrefix": "*"}]}],
                    "subnets": [{"name": "app", "prefix": "10.1.0.0/24", "nsg": "nsg-app"}]}],
         "publicIps": [{"name": "pip-1", "address": "203.0.113.10"}],
         "loadBalancers": [{"name": "lb", "publicIp": "pip-1", "pools": [
@@ -147,6 +149,7 @@ class _Group:
     def vnet(self, one: dict[str, Any]) -> None:
         net = self._put(self._id("Microsoft.Network/virtualNetworks", one["name"]), vnet.KIND,
                         {"addressSpace": {"addressPrefixes": [one["prefix"]]}})
+        net.facts["adminRules"] = one.get("adminRules") or []
         for subnet in one.get("subnets") or []:
             p: dict[str, Any] = {"addressPrefix": subnet["prefix"]}
             if subnet.get("natGateway"):

@@ -32,6 +32,8 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Network/networkInterfaces/effectiveNetworkSecurityGroups/action'
           'Microsoft.Network/virtualNetworks/read'
           'Microsoft.Network/virtualNetworks/subnets/read'
+          // does an AlwaysAllow of Virtual Network Manager pass over the guards? (a POST that only reads)
+          'Microsoft.Network/virtualNetworks/listNetworkManagerEffectiveSecurityAdminRules/action'
           'Microsoft.Network/publicIPAddresses/read'
           'Microsoft.Network/publicIPPrefixes/read'
           // what stands before machines

@@ -241,6 +241,25 @@ class Network:
 
         return retrying(call, deadline, what=f"read public IP {pip.name}")
 
+    def admin_rules(self, network_id: str, deadline: Deadline) -> list[dict[str, Any]]:
+        """POST for the security admin rules in effect on a virtual network, ARM's JSON, page by page."""
+        client, net = self._client(network_id)
+        what = f"read security admin rules of {net.name}"
+        found: list[dict[str, Any]] = []
+        query: Any = {}
+        while True:
+
+            def call(query: Any = query) -> dict[str, Any]:
+                with translated(what):
+                    return dict(client.list_network_manager_effective_security_admin_rules(
+                        net.group, net.name, query, **timeouts(deadline)).as_dict())
+
+            page = retrying(call, deadline, what=what)
+            found += page.get("value") or ()
+            if not page.get("skipToken"):
+                return found
+            query = {"skipToken": page["skipToken"]}
+
     def subscriptions(self, deadline: Deadline) -> list[str]:
         """The subscriptions that the identity can see; also the cheapest proof that ARM answers."""
         body = self._clients.arm_get("", "/subscriptions", "2022-12-01", deadline)

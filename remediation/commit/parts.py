@@ -10,6 +10,7 @@ from remediation.clock import Clock
 from remediation.cloud.activity import ActivityLog
 from remediation.cloud.graph import Graph
 from remediation.cloud.guards import Guards
+from remediation.cloud.managed import ManagedRules
 from remediation.cloud.network import Network
 from remediation.errors import PermanentError
 from remediation.guardrails import Surroundings
@@ -32,6 +33,7 @@ class Parts:
     ledger: Ledger
     network: Network
     guards: Guards
+    managed: ManagedRules
     graph: Graph
     surroundings: SurroundingsReader
     activity: ActivityLog

@@ -14,10 +14,12 @@ from remediation.effective import objection
 from remediation.errors import Conflict, RemediationError
 from remediation.ledger import Block, Lease
 from remediation.ledger.block import Sessions
+from remediation.managed import Managed
 from remediation.model import BlockState, Target, utc
 from remediation.nsg import Nsg
 from remediation.owned import is_parked
 from remediation.proof import Outcome, Proof, prove
+from remediation.topology import WAF_POLICY, kind_of
 
 CONFIRMED = "confirmed by Azure's effective rules"
 VIEW_SECONDS = 12.0
@@ -29,13 +31,14 @@ def judge(
     """Judge every block by the rules as read back, and remember the rules as proven."""
     now = parts.clock.now()
     azure = _AzuresView(parts, lease, deadline)
+    managed = _managed(parts, lease, work, deadline)
     refused: dict[str, list[Block]] = {}
     for block in work.current():
         slot = parts.slot(block)
         if block.state is BlockState.LIFTING:
             settled = _judge_lifted(parts, block, work, now, result)
         elif block.wanted:
-            settled = _judge_block(parts, block, work, now, result, azure)
+            settled = _judge_block(parts, block, work, now, result, azure, managed)
         else:
             continue
         if not settled and slot in work.refused:
@@ -56,13 +59,22 @@ def judge(
     remember_drift(lease.memory, work.drifted, now)
 
 
+def _managed(parts: Parts, lease: Lease, work: Round, deadline: Deadline) -> Managed:
+    """What lies over the networks of the machines to be judged. A WAF sees requests: nothing lies over it."""
+    if kind_of(work.nsg.id) == WAF_POLICY:
+        return {}
+    limit = deadline.within(max(0.0, lease.left(parts.clock) - ARM_RESERVE_SECONDS))
+    return parts.managed.over((t for b in work.current() if b.wanted for t in b.targets), limit)
+
+
 def _judge_block(
-    parts: Parts, block: Block, work: Round, now: datetime, result: Committed, azure: _AzuresView
+    parts: Parts, block: Block, work: Round, now: datetime, result: Committed, azure: _AzuresView,
+    managed: Managed,
 ) -> bool:
     """False if the block's address is in no rule of ours."""
     attached = [t for t in block.targets
                 if t.subnet_id in work.nsg.subnets or t.nic_id in work.nsg.nics]
-    proof = prove(work.nsg, block.key, attached or block.targets, parts.ownership)
+    proof = prove(work.nsg, block.key, attached or block.targets, parts.ownership, managed)
     rule = parts.rule_of(block, work.nsg)
     if proof.outcome is Outcome.DETACHED:
         work.set(replace(block, state=BlockState.FAILED, detail=proof.detail))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.arm import before, compute, effective, nic, nsg, publicip, scaleset, security, vnet, waf
+from sandbox.arm import before, compute, effective, managed, nic, nsg, publicip, scaleset, security, vnet, waf
 from sandbox.arm.call import Answer, Call
 from sandbox.arm.state import State
 
@@ -69,6 +69,7 @@ LISTS: dict[tuple[str, str], Handler] = {
     ("GET", f"{VM}/instanceview"): compute.instance_view,
     ("POST", f"{nic.KIND}/effectivenetworksecuritygroups"): effective.start,
     ("POST", f"{nic.KIND}/effectiveroutetable"): effective.start,
+    ("POST", f"{VNET}/listnetworkmanagereffectivesecurityadminrules"): managed.effective,
     ("GET", "microsoft.security/alerts"): security.list_alerts,
     **{("POST", f"microsoft.security/locations/alerts/{a}"): security.act_on_alert
        for a in security.ALERT_ACTIONS},

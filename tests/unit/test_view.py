@@ -63,6 +63,12 @@ def test_a_plan_that_is_not_carried_out_shows_what_the_proof_would_find():
     full = Nsg("/nsg", (ALLOW,), frozenset({"/subnet"}))
     (found,) = expected(PLAN, {"/nsg": full}, policy, ours)[0]["proof"]
     assert (found["outcome"], found["shadowedBy"], found["rule"]) == ("shadowed", "allow", "")
+    over = {"": (replace(ALLOW, name="always", sources=("*",)),)}
+    target = replace(TARGET, subnet_id="/subnets/s")
+    lone = replace(PLAN, blocks=(replace(PLAN.blocks[0], targets=(target,)),))
+    (found,) = expected(lone, {"/nsg": replace(free, subnets=frozenset({"/subnets/s"}))}, policy, ours, over)[
+        0]["proof"]
+    assert (found["outcome"], found["shadowedBy"]) == ("shadowed", "always")
 
 
 def test_what_is_stopped_before_a_gateway_is_shown_with_the_gateway():
