@@ -91,7 +91,7 @@ class Survey:
         fresh = not reserve
         ahead: Future[_Sight] | None = None
         if self._worth_a_look(alert):  # while Defender is asked: the delivered text is a hint where to look
-            ahead = self._ahead.submit(self._sight, alert.resource_ids, deadline, fresh=fresh)
+            ahead = self._ahead.submit(self._sight, alert, deadline, fresh=fresh)
         held = self._defender.confirm(alert, deadline)
         verified = self._clock.now()
         # What is acted upon is Defender's own text, wherever it has one.
@@ -100,10 +100,10 @@ class Survey:
         around = self._surroundings.now(deadline, subscription)
         scene = Scene(now=verified, around=around, override=override)
         if self._worth_a_look(actual):
-            if ahead is not None and actual.resource_ids == alert.resource_ids:
+            if ahead is not None and _place(actual) == _place(alert):
                 seen = ahead.result()
             else:
-                seen = self._sight(actual.resource_ids, deadline, fresh=fresh)
+                seen = self._sight(actual, deadline, fresh=fresh)
             scene = self._survey(scene, *seen)
         plan = self._decide(actual, held.verdict, scene)
         if held.trouble:  # a missing permission must not look like a forged alert
@@ -120,17 +120,16 @@ class Survey:
         row = self._policy.row_for(alert)
         return row.mode is not Mode.NOTIFY and bool(alert.attackers) and not alert.closed
 
-    def _sight(
-        self, resource_ids: tuple[str, ...], deadline: Deadline, *, fresh: bool
-    ) -> _Sight:
+    def _sight(self, alert: Alert, deadline: Deadline, *, fresh: bool) -> _Sight:
         """Machines, their guards as they are, and what is blocked on them already."""
+        resource_ids, ours = _place(alert)
         if fresh:
             self._tracer.forget(resource_ids, Traced())
-        traced = self._tracer.trace(resource_ids, deadline)
+        traced = self._tracer.trace(resource_ids, deadline, ours)
         guards, gone = self._guards_of(traced, deadline, fresh=fresh)
         if gone:  # what we remember of these machines is out of date: a guard moved or was replaced
             self._tracer.forget(resource_ids, traced)
-            traced = self._tracer.trace(resource_ids, deadline)
+            traced = self._tracer.trace(resource_ids, deadline, ours)
             guards, _ = self._guards_of(traced, deadline, fresh=fresh)
         return traced, guards
 
@@ -217,6 +216,11 @@ class Survey:
             left -= shares[-1]
         self._spare[kind] = (f"{now:%Y%m%d%H}", left)
         return shares
+
+
+def _place(alert: Alert) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where to look: what the alert names, and the addresses it calls ours."""
+    return alert.resource_ids, alert.own_addresses
 
 
 def _guards(nsg: Nsg, nic: Nic) -> bool:

@@ -122,8 +122,14 @@ class Graph:
             seen = self._state.access.readable(caller, self._types)
             if seen:
                 con.executemany("insert into _seen values (?)", [[t] for t in seen])
+            con.execute("create or replace table _hidden(scope varchar, action varchar)")
+            hidden = self._state.access.hidden(caller)
+            if hidden:
+                con.executemany("insert into _hidden values (?, ?)", [list(h) for h in hidden])
             for table in TABLES:
                 where = " where type in (select t from _seen)"
+                where += (" and not exists (select 1 from _hidden h where starts_with(lower(id), h.scope)"
+                          " and regexp_matches(type || '/read', h.action))") if hidden else ""
                 where += " and subscriptionId in (select s from _scope)" if wanted else ""
                 con.execute(f"create or replace view {table} as select * from all_{table}{where}")  # noqa: S608 - our own names
             try:

@@ -62,19 +62,15 @@ class Members:
                    for r in self._ask("scale_set_instances", sets, deadline)}
         return flexible, uniform
 
-    def at_addresses(
-        self, wanted: Iterable[tuple[str, str]], deadline: Deadline
-    ) -> dict[tuple[str, str], str]:
-        """(address, network) → the NIC that has it there."""
-        pairs = set(wanted)
-        addresses = sorted({a for a, _ in pairs})
+    def at_addresses(self, addresses: Iterable[str], deadline: Deadline) -> dict[tuple[str, str], str]:
+        """(address, network) → the NIC that has it there, in every network: address spaces repeat."""
         found: dict[tuple[str, str], str] = {}
-        for some in itertools.batched(filter(askable, addresses), TOGETHER, strict=False):
-            _in_time(deadline)
-            for row in self._graph.rows("private_addresses", deadline, addresses=some):
-                key = (str(row["address"]), str(row["subnetId"]).partition("/subnets/")[0])
-                if key in pairs:
-                    found[key] = str(row["id"]).lower()
+        for some in itertools.batched(sorted(filter(askable, set(addresses))), TOGETHER, strict=False):
+            for query in ("private_addresses", "instance_addresses"):
+                _in_time(deadline)
+                for row in self._graph.rows(query, deadline, addresses=some):
+                    network = str(row["subnetId"]).partition("/subnets/")[0]
+                    found[(str(row["address"]), network)] = str(row["id"]).lower()
         return found
 
     def routed(self, addresses: Iterable[str], deadline: Deadline) -> list[str]:

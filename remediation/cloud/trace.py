@@ -27,6 +27,7 @@ from remediation.topology import (
     NIC,
     READERS,
     SCALE_SET,
+    SUBNET,
     VIRTUAL_MACHINE,
     Kind,
     Lead,
@@ -38,6 +39,7 @@ from remediation.topology import (
     peers,
     waf_policies,
 )
+from remediation.topology import NETWORK as VNET
 
 NETWORK_API = "2024-05-01"
 READS_AT_ONCE = 8
@@ -102,16 +104,17 @@ class Tracer:
         self._kept: Kept[str, Traced] = Kept(clock, min(KEEP_SECONDS, keep_seconds))
         self._pool = ThreadPoolExecutor(READS_AT_ONCE, "trace")
 
-    def trace(self, resource_ids: Sequence[str], deadline: Deadline) -> Traced:
-        """Machines behind these resources, each once. Temporary errors are raised: a later try may find
-        all."""
+    def trace(self, resource_ids: Sequence[str], deadline: Deadline, at: Sequence[str] = ()) -> Traced:
+        """Machines behind these resources, each once. `at`: addresses that the alert calls ours; of a whole
+        network only the machines that have one of them are meant, if there are any. Temporary errors are
+        raised: a later try may find all."""
         machines: dict[str, Machine] = {}
         fronts: dict[str, Front] = {}
         untraced: list[tuple[str, str]] = []
         for resource in resource_ids:
             if deadline.over:
                 raise Unfinished(f"{len(resource_ids)} resources could not be looked at in time")
-            found = self._one(resource, deadline)
+            found = self._at(resource, at, deadline) or self._one(resource, deadline)
             untraced += found.untraced
             for machine in found.machines:
                 machines.setdefault(machine.id, machine)
@@ -143,6 +146,29 @@ class Tracer:
             return Traced(untraced=((resource, f"not traced: {what} is not there (any more)"),))
         except PermanentError as error:
             return Traced(untraced=((resource, f"not traced: {error}"),))
+
+    def _at(self, resource: str, addresses: Sequence[str], deadline: Deadline) -> Traced | None:
+        """The machines of a network, or of a subnet, that have one of these addresses there; read anew each
+        time. None: there are no such, or it is no network."""
+        place = resource.lower().rstrip("/")
+        if kind_of(place) not in (VNET, SUBNET) or not addresses:
+            return None
+        network = place.partition("/subnets/")[0]
+        nics = self._members.at_addresses(addresses, deadline)
+        meant = [(address, nics[address, network]) for address in addresses if (address, network) in nics]
+        machines: dict[str, Machine] = {}
+        for address, nic in meant:
+            for machine in self._machines_of(nic, deadline):
+                if place == network or any(n.subnet_id == place for n in machine.nics):
+                    way = (name_of(place), f"at {address}", *machine.path)
+                    machines.setdefault(machine.id, replace(machine, path=way))
+        return Traced(tuple(machines.values())) if machines else None
+
+    def _machines_of(self, nic: str, deadline: Deadline) -> Sequence[Machine]:
+        try:
+            return self._walk(nic, deadline).machines
+        except PermanentError:  # it went, or may not be read: then the whole network is looked at
+            return ()
 
     # --- the walk ---
 
@@ -194,12 +220,16 @@ class Tracer:
         subnets = self._members.routed(addresses, deadline)
         if not subnets:
             return []
-        near = set(networks)
-        for network in networks:
-            body = self._body(_Way(Lead(Kind.RESOURCE, network), ()), deadline=deadline, must=False)
-            near |= set(peers(body)) if not isinstance(body, str) else set()
+        near = {*networks, *(p for n in networks for p in self._peers(n, deadline))}
         return [way.on(Lead(Kind.RESOURCE, s, "routes to it", speaks_out=True)) for s in subnets
                 if s.partition("/subnets/")[0] in near]
+
+    def _peers(self, network: str, deadline: Deadline) -> Sequence[str]:
+        """The networks peered with this one; none where it cannot be read."""
+        if not network:
+            return ()
+        body = self._body(_Way(Lead(Kind.RESOURCE, network), ()), deadline=deadline, must=False)
+        return () if isinstance(body, str) else peers(body)
 
     def _ends_here(self, way: _Way, ends: _Ends) -> bool:
         """Put the way where it ends; False if it goes on."""
@@ -255,11 +285,20 @@ class Tracer:
     def _find_addresses(self, ends: _Ends, deadline: Deadline) -> None:
         if not ends.addresses:
             return
-        nics = self._members.at_addresses(ends.addresses, deadline)
+        nics = self._members.at_addresses((a for a, _ in ends.addresses), deadline)
+        near: dict[str, Sequence[str]] = {}
         for key, way in ends.addresses.items():
-            if key in nics:
-                ends.nics.setdefault(nics[key], way)
-                ends.direct |= {nics[key]} if key in ends.direct else set()
+            address, network = key
+            nic = nics.get(key)
+            if nic is None and any(a == address for a, _ in nics):  # a backend may be in a peered network
+                near[network] = near[network] if network in near else self._peers(network, deadline)
+                nic = next((nics[address, n] for n in near[network] if (address, n) in nics), None)
+            if nic is not None and kind_of(nic) == INSTANCE_NIC:
+                ends.instances.setdefault(nic.partition("/networkinterfaces/")[0], way)
+            elif nic is not None:
+                ends.nics.setdefault(nic, way)
+            if nic is not None:
+                ends.direct |= {nic} if key in ends.direct else set()
             else:
                 network = f" in {name_of(key[1])}" if key[1] else ""
                 ends.dead.append((way, f"{way.lead.via}: {key[0]}{network} is the address of no machine"))
@@ -283,9 +322,9 @@ class Tracer:
                 path, hidden = ways[machine.id].path, {n.id: ways[machine.id].hidden for n in machine.nics}
                 through = [(machine.id, ways[machine.id])]
             else:
-                path, hidden = (*through[0][1].path, name_of(through[0][0])), {
+                path, hidden = _onto(through[0][1].path, through[0][0]), {
                     nic: way.hidden for nic, way in through}
-            path = path if path[-1:] == (name_of(machine.id),) else (*path, name_of(machine.id))
+            path = _onto(path, machine.id)
             said = [way.lead.speaks_out for _, way in through if way.lead.speaks_out is not None]
             machines.append(replace(
                 machine, path=path, nics=_hidden(machine.nics, hidden, ends.direct),
@@ -308,6 +347,11 @@ class Tracer:
         except PermanentError as error:
             trouble = f"its subnet cannot be read ({error})"
         return Front(gateway_id, name_of(gateway_id), subnet, guard, trouble, *waf_policies(gateway))
+
+
+def _onto(path: tuple[str, ...], one: str) -> tuple[str, ...]:
+    """A step further, unless the way stands there already."""
+    return path if path[-1:] == (name_of(one),) else (*path, name_of(one))
 
 
 def _hidden(

@@ -39,8 +39,7 @@ class Access:
         refused = any(
             re.search(rule["action"], action, re.IGNORECASE)
             and target.lower().startswith(rule.get("scope", "").lower())
-            and caller == rule.get("caller", caller)
-            for rule in self.denied
+            for rule in self._against(caller)
         )
         if refused or not self.may(caller, action):
             raise ArmError(
@@ -49,6 +48,14 @@ class Access:
                 f"perform action '{action}' over scope '{target}' or the scope is invalid. If access "
                 "was recently granted, please refresh your credentials.", gateway=True,
             )
+
+    def _against(self, caller: str) -> list[dict[str, str]]:
+        return [rule for rule in self.denied if caller == rule.get("caller", caller)]
+
+    def hidden(self, caller: str) -> list[tuple[str, str]]:
+        """Where (a scope) which reads (a pattern) are refused to the caller: Resource Graph leaves out what
+        one may not read, and says nothing of it."""
+        return [(rule.get("scope", "").lower(), rule["action"].lower()) for rule in self._against(caller)]
 
     def readable(self, caller: str, types: Iterable[str]) -> list[str]:
         """Of these types those that Resource Graph shows the caller."""

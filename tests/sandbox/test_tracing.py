@@ -102,10 +102,131 @@ def test_the_machines_behind_it_are_found(azure: Azure, resource: str, machines:
     (f"{NETWORK}/applicationGateways/agw", "vm2", "agw → pool app → nic2 → vm2"),
     (f"{NETWORK}/azureFirewalls/fw", "vm2", "fw → its network → vnet → subnet app → nic2 → vm2"),
     (f"{SET}/flex", "flex_0", "flex → flex_0"),
+    (f"{NETWORK}/networkInterfaces/nic2", "vm2", "nic2 → vm2"),
 ])
 def test_each_machine_says_how_it_was_found(azure: Azure, resource: str, machine: str, path: str):
     azure.world.seed(site())
     assert " → ".join(trace(azure, resource)[0][machine]) == path
+
+
+VNET = f"{NETWORK}/virtualNetworks/vnet"
+
+
+@pytest.mark.parametrize(("resource", "address", "machines"), [
+    (VNET, "10.0.1.40", {"vm3"}),  # and not the stranger that has it in another network
+    (f"{NETWORK}/virtualNetworks/twin", "10.0.1.40", {"stranger"}),
+    (f"{VNET}/subnets/data", "10.0.1.40", {"vm3"}),
+    (VNET, "10.0.1.7", {"uni/1"}),  # an instance of a uniform scale set
+    (f"{VNET}/subnets/app", "10.0.1.40", WEB | FLEX),  # nobody has it there: all are looked at
+    (VNET, "198.51.100.200", WEB | FLEX | DATA),
+    (LB, "10.0.1.40", WEB | UNI | {"vm3"}),  # behind other things an address narrows nothing
+])
+def test_an_address_of_ours_says_which_machine_of_a_network_is_meant(
+    azure: Azure, resource: str, address: str, machines: set[str]
+):
+    data = site()
+    data["groups"][0]["scaleSets"][0]["addresses"] = ["10.0.1.6", "10.0.1.7"]
+    azure.world.seed(data)
+    tracer = azure.app.responder._survey._tracer
+    found = tracer.trace([resource], azure.app.budget(), (address,)).machines
+    assert {m.path[-1] for m in found} == machines
+    if len(found) == 1 and found[0].path[-1] == "vm3":
+        assert found[0].path == (resource.rpartition("/")[2], "at 10.0.1.40", "nic3", "vm3")
+
+
+def test_an_alert_on_a_network_with_an_address_of_ours_blocks_for_that_machine_alone(azure: Azure):
+    azure.world.seed(site())
+    one = azure.attack(
+        resourceIdentifiers=[{"type": "AzureResource", "azureResourceId": VNET}],
+        entities=[{"$id": "1", "type": "ip", "address": ATTACKER}],
+        extendedProperties={"attacker IP": ATTACKER, "Victim IP": "10.0.1.40"})
+    shown = azure.timeline(one)
+    assert [m["path"][-1] for m in shown["machines"]] == ["vm3"], shown["machines"]
+    assert azure.states("nsg2") == {"active"}
+    assert azure.states("nsg") == set()
+
+
+def test_backends_are_found_by_address_in_a_peered_network_and_in_scale_sets(azure: Azure):
+    data = site()
+    group = data["groups"][0]
+    group["vnets"].append({"name": "spoke", "prefix": "10.9.0.0/16", "subnets": [
+        {"name": "s", "prefix": "10.9.0.0/24"}]})
+    group["vms"].append({"name": "far", "nics": [{"name": "nic-far", "subnet": "spoke/s",
+                                                  "address": "10.9.0.4"}]})
+    group["scaleSets"][0]["addresses"] = ["10.0.1.6", "10.0.1.7"]
+    group["gateways"][0]["pools"][0]["addresses"] += ["10.9.0.4", "10.0.1.6", "10.9.0.5"]
+    azure.world.seed(data)
+    agw = f"{NETWORK}/applicationGateways/agw"
+    assert set(trace(azure, agw)[0]) == {"vm2", "vm3", "uni/0"}, "not peered yet"
+    assert azure.world.arm("PUT", f"{VNET}/virtualNetworkPeerings/to-spoke", {"properties": {
+        "remoteVirtualNetwork": {"id": f"{NETWORK}/virtualNetworks/spoke"}}}).status_code == 201
+    azure.start()
+    found, dead = trace(azure, agw)
+    assert set(found) == {"vm2", "vm3", "uni/0", "far"}
+    assert any("10.9.0.5 in vnet is the address of no machine" in why for why in dead)
+
+
+OTHER = "00000000-0000-0000-0000-000000000002"
+
+
+def two_subscriptions() -> dict[str, Any]:
+    """A pool whose second machine, with its network, is in another subscription."""
+    data = site()
+    there = f"/subscriptions/{OTHER}/resourceGroups/rg/providers"
+    net, nic = f"{there}/Microsoft.Network", f"{there}/Microsoft.Network/networkInterfaces/nic-there"
+    data["resources"] += [
+        {"id": f"{net}/networkSecurityGroups/nsg-there", "name": "nsg-there", "location": "westeurope",
+         "properties": {"securityRules": []}},
+        {"id": f"{net}/virtualNetworks/vnet-there", "name": "vnet-there", "location": "westeurope",
+         "properties": {"addressSpace": {"addressPrefixes": ["10.8.0.0/16"]}, "subnets": [
+             {"name": "s", "properties": {"addressPrefix": "10.8.0.0/24", "networkSecurityGroup": {
+                 "id": f"{net}/networkSecurityGroups/nsg-there"}}}]}},
+        {"id": nic, "name": "nic-there", "location": "westeurope", "properties": {
+            "virtualMachine": {"id": f"{there}/Microsoft.Compute/virtualMachines/vm-there"},
+            "ipConfigurations": [{"name": "c", "properties": {
+                "privateIPAddress": "10.8.0.4", "loadBalancerBackendAddressPools": [
+                    {"id": f"{LB}/backendAddressPools/web"}],
+                "subnet": {"id": f"{net}/virtualNetworks/vnet-there/subnets/s"}}}]}},
+        {"id": f"{there}/Microsoft.Compute/virtualMachines/vm-there", "name": "vm-there",
+         "location": "westeurope", "properties": {"networkProfile": {"networkInterfaces": [{"id": nic}]}}},
+    ]
+    return data
+
+
+def attack_on(azure: Azure, resource: str) -> dict[str, Any]:
+    return azure.timeline(azure.attack(
+        resourceIdentifiers=[{"type": "AzureResource", "azureResourceId": resource}]))
+
+
+def test_machines_of_another_subscription_are_guarded_as_well(azure: Azure):
+    azure.world.seed(two_subscriptions())
+    shown = attack_on(azure, LB)
+    assert "vm-there" in {m["path"][-1] for m in shown["machines"]}
+    there = nsg_id("nsg-there").replace(SUB, OTHER)
+    assert {b.state for b in azure.ledger.blocks.live(there)} == {"active"}
+
+
+@pytest.mark.parametrize("scope", [
+    f"/subscriptions/{OTHER}",
+    f"/subscriptions/{OTHER}/resourceGroups/rg/providers/Microsoft.Network/networkInterfaces",
+    f"/subscriptions/{OTHER}/resourceGroups/rg/providers/Microsoft.Compute",
+])
+def test_without_rights_on_one_subscription_the_others_go_on_and_it_is_said(azure: Azure, scope: str):
+    azure.world.seed({**two_subscriptions(), "denied": [{"action": "read$", "scope": scope}]})
+    shown = attack_on(azure, LB)
+    assert {m["path"][-1] for m in shown["machines"]} == WEB | UNI | {"vm3"}
+    assert {b.state for (d, _), b in azure.blocks().items() if d == "outbound"} == {"active"}
+    assert any("there" in n and "AuthorizationFailed" in n for n in shown["plan"]["notices"]), (
+        shown["plan"]["notices"])
+
+
+def test_without_rights_on_the_guards_of_one_subscription_the_others_stand_and_it_is_said(azure: Azure):
+    scope = f"/subscriptions/{OTHER}/resourceGroups/rg/providers/Microsoft.Network/networkSecurityGroups"
+    azure.world.seed({**two_subscriptions(), "denied": [{"action": "read$", "scope": scope}]})
+    shown = attack_on(azure, LB)
+    assert "vm-there" in {m["path"][-1] for m in shown["machines"]}
+    assert {b.state for (d, _), b in azure.blocks().items() if d == "outbound"} == {"active"}
+    assert any("nic-there" in n and "cannot be read" in n for n in shown["plan"]["notices"])
 
 
 @pytest.mark.parametrize(("resource", "reason"), [
