@@ -29,6 +29,8 @@ REFUSED = (
 )
 OF_COMPUTE = "microsoft.compute/virtualmachinescalesets/virtualmachines"
 """Scale set instances and what is below them: in a table of their own."""
+OF_NETWORK = "microsoft.network/firewallpolicies/rulecollectiongroups"
+"""What the table of network resources has, of what we have."""
 MAX_JOINS, MAX_MV_EXPAND, MAX_MV_LIMIT, MAX_UNIONS = 3, 3, 400, 3
 PAGE_DEFAULT, PAGE_MOST = 100, 1000
 
@@ -157,7 +159,10 @@ class Graph:
                                     for c in COLUMNS)
                 self._con.execute(f"create table all_{table} ({columns})")
         compute = [r for r in self._rows if r["type"].startswith(OF_COMPUTE)]
-        self._fill("resources", [r for r in self._rows if not r["type"].startswith(OF_COMPUTE)])
+        network = [r for r in self._rows if r["type"] == OF_NETWORK]
+        self._fill("resources", [r for r in self._rows
+                                 if not r["type"].startswith(OF_COMPUTE) and r["type"] != OF_NETWORK])
+        self._fill("networkresources", network)
         self._fill("computeresources", compute)
         if self._filled is not self._alerts:  # a storm writes rules, and its alerts stay as they are
             self._fill("securityresources", self._alerts)

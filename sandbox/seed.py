@@ -18,6 +18,11 @@
              {"name": "app", "addresses": ["10.1.0.7"], "fqdns": ["app.contoso.example"]}]}],
         "wafPolicies": [{"name": "waf", "state": "Enabled", "mode": "Prevention", "rules": [{…}]}],
         "natGateways": [{"name": "nat", "publicIp": "pip-1"}],
+        "ipGroups": [{"name": "servers", "addresses": ["10.1.0.4"]}],
+        "firewallPolicies": [{"name": "policy", "base": "base", "groups": [
+             {"name": "egress", "priority": 200, "ruleCollections": [{…as ARM shows them…}]}]}],
+        "firewalls": [{"name": "fw", "subnet": "vnet/AzureFirewallSubnet", "address": "10.1.9.4",
+                       "policy": "policy", "networkRuleCollections": [{…classic rules…}]}],
         "scaleSets": [{"name": "ss", "mode": "Uniform", "instances": 3, "subnet": "vnet/app",
                        "nsg": "nsg-app", "pools": ["lb/web"]}],
         "vms":   [{"name": "vm-1", "power": "running",
@@ -39,7 +44,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from sandbox.arm import before, publicip, vnet, waf
+from sandbox.arm import before, firewall, publicip, vnet, waf
 from sandbox.arm import nic as nics
 from sandbox.arm import nsg as nsgs
 from sandbox.arm.adopt import adopt
@@ -119,6 +124,36 @@ class _Group:
         for one in group.get("natGateways") or []:
             self._put(self._id("Microsoft.Network/natGateways", one["name"]), before.NAT_GATEWAY, {
                 "publicIpAddresses": [self._ref(self._pip(one["publicIp"]))]})
+        for one in group.get("ipGroups") or []:
+            adopt(self.state, {"id": self._id("Microsoft.Network/ipGroups", one["name"]), **self._head(one),
+                               "properties": {"ipAddresses": one.get("addresses") or []}})
+        for one in group.get("firewallPolicies") or []:
+            self.policy(one)
+        for one in group.get("firewalls") or []:
+            self.firewall(one)
+
+    def _head(self, one: dict[str, Any]) -> dict[str, Any]:
+        return {"name": one["name"], "location": self.location}
+
+    def policy(self, one: dict[str, Any]) -> None:
+        policy = self._id("Microsoft.Network/firewallPolicies", one["name"])
+        base = one.get("base")
+        adopt(self.state, {"id": policy, **self._head(one), "properties": {
+            **({"basePolicy": self._ref(self._id("Microsoft.Network/firewallPolicies", base))} if base else {}),
+            "threatIntelMode": "Alert"}})
+        for group in one.get("groups") or []:
+            adopt(self.state, {
+                "id": f"{policy}/ruleCollectionGroups/{group['name']}", "name": group["name"], "properties": {
+                    "priority": group["priority"], "ruleCollections": group.get("ruleCollections") or []}})
+
+    def firewall(self, one: dict[str, Any]) -> None:
+        p: dict[str, Any] = {part: one[part] for part in firewall.PARTS if part in one}
+        if one.get("policy"):
+            p["firewallPolicy"] = self._ref(self._id("Microsoft.Network/firewallPolicies", one["policy"]))
+        p["ipConfigurations"] = [{"name": "ipconfig", "properties": {
+            "subnet": self._ref(self._subnet(one["subnet"])), "privateIPAddress": one.get("address", "")}}]
+        adopt(self.state, {"id": self._id("Microsoft.Network/azureFirewalls", one["name"]), **self._head(one),
+                           "properties": p})
 
     def _put(self, resource_id: str, kind: str, properties: dict[str, Any], **body: Any) -> Resource:
         resource = Resource(resource_id, kind,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from sandbox.arm import compute, nic, nsg, publicip, vnet
+from sandbox.arm import compute, firewall, nic, nsg, publicip, vnet
 from sandbox.arm.state import Child, Resource, State
 
 _HEAD = ("location", "tags", "zones", "sku", "identity", "plan", "extendedLocation")
@@ -150,6 +150,31 @@ def _adopt_subnet(state: State, resource_id: str, body: dict[str, Any]) -> Resou
     return parent
 
 
-_READERS = {nsg.KIND: _nsg, vnet.KIND: _vnet, nic.KIND: _nic, publicip.KIND: _public_ip,
+def _policy(state: State, resource: Resource, p: dict[str, Any]) -> None:
+    resource.etag = resource.etag.strip('"')
+    for name in ("childPolicies", "ruleCollectionGroups", "firewalls", "size"):
+        p.pop(name, None)
+
+
+def _firewall(state: State, resource: Resource, p: dict[str, Any]) -> None:
+    for part in firewall.PARTS:
+        if part in p:
+            p[part] = [firewall.bare_collection(c) for c in p[part]]
+
+
+def _adopt_rule_group(state: State, resource_id: str, body: dict[str, Any]) -> Resource:
+    parent_id = resource_id.rsplit("/", 2)[0]
+    parent = state.get(parent_id) or adopt(
+        state, {"id": parent_id, "location": body.get("location", "westeurope"), "properties": {}})
+    p = {k: v for k, v in (body.get("properties") or {}).items() if k not in ("provisioningState", "size")}
+    name = str(body.get("name") or resource_id.rpartition("/")[2])
+    parent.children.setdefault(firewall.GROUPS, {})[name.lower()] = Child(
+        name, copy.deepcopy(p), extra={"etag": str(body.get("etag") or firewall.new_guid())})
+    return parent
+
+
+_READERS = {firewall.POLICY: _policy, firewall.FIREWALL: _firewall,
+            nsg.KIND: _nsg, vnet.KIND: _vnet, nic.KIND: _nic, publicip.KIND: _public_ip,
             compute.KIND: _vm}
-_CHILDREN = {f"{nsg.KIND}/securityrules": _adopt_rule, f"{vnet.KIND}/subnets": _adopt_subnet}
+_CHILDREN = {f"{firewall.POLICY}/{firewall.GROUPS}": _adopt_rule_group,
+             f"{nsg.KIND}/securityrules": _adopt_rule, f"{vnet.KIND}/subnets": _adopt_subnet}

@@ -28,6 +28,11 @@ CANONICAL = {
         "Microsoft.Network/natGateways", "Microsoft.Compute/virtualMachineScaleSets",
         "Microsoft.Network/loadBalancers/backendAddressPools",
         "Microsoft.Network/loadBalancers/inboundNatRules",
+        "Microsoft.Network/azureFirewalls", "Microsoft.Network/firewallPolicies",
+        "Microsoft.Network/firewallPolicies/ruleCollectionGroups",
+        "Microsoft.Network/firewallPolicies/firewallPolicyDrafts",
+        "Microsoft.Network/firewallPolicies/ruleCollectionGroups/ruleCollectionGroupDrafts",
+        "Microsoft.Network/ipGroups",
     )
 }
 
@@ -155,7 +160,7 @@ class Call:
     ) -> dict[str, str]:
         """Azure-AsyncOperation and its companions, in the provider's form."""
         base = f"{self.base}/subscriptions/{self.subscription}/providers/{op.provider}"
-        url = f"{base}/locations/{op.location}/operations/{op.id}"
+        url = f"{base}/locations/{op.location}/{op.segment}/{op.id}"
         headers = {"azure-asyncnotification": "Enabled"}
         if op.provider == "Microsoft.Compute":
             partition = f"p={op.id}&" if op.api >= "2022-01-01" else ""
@@ -165,7 +170,7 @@ class Call:
         else:
             headers["azure-asyncoperation"] = f"{url}?api-version={op.api}"
             if location:
-                results = f"{base}/locations/{op.location}/operationResults/{op.id}"
+                results = f"{base}/locations/{op.location}/{op.segment[:-1]}Results/{op.id}"
                 headers["location"] = f"{results}?api-version={op.api}"
         if retry_after and self.state.tuning.retry_after and op.retry_after:
             headers["retry-after"] = str(op.retry_after)

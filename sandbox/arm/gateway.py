@@ -32,7 +32,8 @@ _PATH = re.compile(
     r"/providers/(?P<ns>[^/]+)/(?P<rest>.+)$", re.IGNORECASE,
 )
 _OPERATION = re.compile(
-    r"^locations/[^/]+/(?P<kind>operations|operationResults)/(?P<id>[0-9a-f-]{36})$", re.IGNORECASE)
+    r"^locations/[^/]+/(?P<kind>(?:nfv)?(?:operations|operationResults))/(?P<id>[0-9a-f-]{36})$",
+    re.IGNORECASE)
 _LOCK = re.compile(
     r"^(?P<scope>/subscriptions/.+?)/providers/Microsoft\.Authorization/locks/(?P<name>[^/]+)$",
     re.IGNORECASE)
@@ -272,7 +273,7 @@ class Arm:
         op.polls += 1
         is_compute = namespace.lower() == "microsoft.compute"
         headers = compute.quota("GetOperation") if is_compute else {}
-        if kind == "operationresults" or "monitor" in request.query_params:
+        if kind.endswith("operationresults") or "monitor" in request.query_params:
             base = f"{request.url.scheme}://{request.headers.get('host', request.url.netloc)}"
             here = f"{base}{request.url.path}?{request.url.query}"
             headers = {**headers, "location": here, "azure-asyncnotification": "Enabled"}
@@ -280,7 +281,7 @@ class Arm:
                 return Answer(202, None, headers)
             if op.result is not None:
                 return Answer(200, op.result, headers)
-            headers["azure-asyncoperation"] = here.replace("operationResults", "operations")
+            headers["azure-asyncoperation"] = here.replace("perationResults", "perations")
             return Answer(204, None, headers)
         body: dict[str, Any] = {"status": op.status}
         if is_compute:

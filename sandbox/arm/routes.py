@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.arm import before, compute, effective, managed, nic, nsg, publicip, scaleset, security, vnet, waf
+from sandbox.arm import (
+    before,
+    compute,
+    effective,
+    firewall,
+    managed,
+    nic,
+    nsg,
+    publicip,
+    scaleset,
+    security,
+    vnet,
+    waf,
+)
+from sandbox.arm import firewallpolicy as policy
 from sandbox.arm.call import Answer, Call
 from sandbox.arm.state import State
 
@@ -14,6 +28,11 @@ type Handler = Callable[[Call], Answer]
 NSG, RULE = nsg.KIND, f"{nsg.KIND}/securityrules"
 VNET, SUBNET, PEERING = vnet.KIND, f"{vnet.KIND}/subnets", f"{vnet.KIND}/virtualnetworkpeerings"
 VM = compute.KIND
+FIREWALLS: dict[str, Callable[..., dict[str, Any]]] = {
+    firewall.FIREWALL: firewall.render_firewall, firewall.POLICY: policy.render_policy,
+    firewall.IP_GROUP: firewall.render_ip_group,
+}
+RULES = f"{firewall.POLICY}/{firewall.GROUPS}"
 
 
 def _list(kind: str, render: Callable[..., dict[str, Any]], headers: str = "") -> Handler:
@@ -45,6 +64,15 @@ ITEMS: dict[tuple[str, str], Handler] = {
     },
     ("PUT", scaleset.KIND): scaleset.put, ("GET", scaleset.KIND): scaleset.get,
     ("DELETE", scaleset.KIND): scaleset.delete,
+    **{(method, kind): handler for kind, handlers in {
+        firewall.FIREWALL: (firewall.get_firewall, firewall.put_firewall, firewall.delete_firewall),
+        firewall.POLICY: (policy.get_policy, policy.put_policy, policy.delete_policy),
+        firewall.IP_GROUP: (firewall.get_ip_group, firewall.put_ip_group, firewall.delete_ip_group),
+        RULES: (policy.get_group, policy.put_group, policy.delete_group),
+        f"{firewall.POLICY}/{policy.DRAFTS}": (policy.get_draft, policy.put_draft, policy.delete_draft),
+    }.items() for method, handler in zip(("GET", "PUT", "DELETE"), handlers, strict=True)},
+    ("GET", f"{RULES}/{policy.GROUP_DRAFTS}"): policy.get_group_draft,
+    ("PUT", f"{RULES}/{policy.GROUP_DRAFTS}"): policy.put_group_draft,
     ("GET", "microsoft.security/locations/alerts"): security.get_alert,
     **{(method, kind): handler for kind in before.TYPES for method, handler in (
         ("GET", before.get), ("PUT", before.put), ("DELETE", before.delete))},
@@ -70,6 +98,9 @@ LISTS: dict[tuple[str, str], Handler] = {
     ("POST", f"{nic.KIND}/effectivenetworksecuritygroups"): effective.start,
     ("POST", f"{nic.KIND}/effectiveroutetable"): effective.start,
     ("POST", f"{VNET}/listnetworkmanagereffectivesecurityadminrules"): managed.effective,
+    **{("GET", kind): _list(kind, render) for kind, render in FIREWALLS.items()},
+    ("GET", RULES): policy.list_groups,
+    ("POST", f"{firewall.POLICY}/deploy"): policy.deploy,
     ("GET", "microsoft.security/alerts"): security.list_alerts,
     **{("POST", f"microsoft.security/locations/alerts/{a}"): security.act_on_alert
        for a in security.ALERT_ACTIONS},
@@ -118,6 +149,7 @@ RENDER: dict[str, Callable[..., dict[str, Any]]] = {
     NSG: nsg.render, VNET: vnet.render, nic.KIND: nic.render, publicip.KIND: publicip.render,
     VM: compute.render, waf.KIND: waf.render,
     scaleset.KIND: scaleset.render, **dict.fromkeys(before.TYPES, before.render),
+    **FIREWALLS,
 }
 """How Resource Graph shows each kind."""
 
@@ -138,4 +170,5 @@ def rows(state: State) -> list[dict[str, Any]]:
                 "code": f"PowerState/{power}", "displayStatus": f"VM {power}", "level": "Info"}}}
             body["properties"] = properties
         found.append(body)
+    found += policy.graph_rows(state)
     return found

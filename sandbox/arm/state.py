@@ -92,6 +92,10 @@ class Operation:
     retry_after: int = 0
     effect: Callable[[], dict[str, Any]] | None = None
     """What is in force from then on, for the record of effects."""
+    segment: str = "operations"
+    """Its part of the URL."""
+    fail: Callable[[], None] | None = None
+    """What an error leaves behind."""
 
 
 class Bucket:
@@ -174,6 +178,8 @@ class State:
             return
         op.status = "Failed" if op.error else "Succeeded"
         self.running.pop(op.id, None)
+        if op.error and op.fail is not None:
+            op.fail()
         if not op.error:
             op.finish()
             if op.effect is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.__main__ import score
-from tests.conformance.recordings import BEFORE, FILE, SCOPE, load
+from tests.conformance.recordings import BEFORE, FILE, FIREWALLS, SCOPE, load
 from tests.conformance.replay import Verdict, replay_all
 
 pytestmark = pytest.mark.skipif(not FILE.exists(), reason="recorded traffic is not beside the checkout")
@@ -37,7 +37,8 @@ class Part:
 
 
 PARTS = (Part("machines and guards", SCOPE, 28, 407, 0.955, 0.845, "unreplayable.json", 17),
-         Part("what stands before them", BEFORE, 27, 357, 0.9, 0.63, "unreplayable_before.json", 31))
+         Part("what stands before them", BEFORE, 27, 357, 0.9, 0.63, "unreplayable_before.json", 31),
+         Part("firewalls", FIREWALLS, 9, 197, 0.97, 0.8, "unreplayable_firewalls.json", 5))
 
 
 @pytest.fixture(scope="module", params=PARTS, ids=lambda p: p.name)
