@@ -21,6 +21,15 @@ def on_alert(event: func.EventGridEvent) -> None:
     responder_app().on_alert(event.get_json(), event_id=event.id, event_time=at)
 
 
+@app.event_grid_trigger(arg_name="event")
+def on_firewall_change(event: func.EventGridEvent) -> None:
+    """A resource of the subscription was written, deleted or acted upon: was it a firewall's?"""
+    at: datetime | None = getattr(event, "event_time", None) or getattr(event, "time", None)
+    responder_app().on_firewall_change({
+        "type": event.event_type, "subject": event.subject, "data": event.get_json(),
+        "time": at.isoformat() if at else ""})
+
+
 @app.timer_trigger(arg_name="timer", schedule="%SWEEP_SCHEDULE%", use_monitor=True)
 def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding wants it
     """Lift what is due, finish what is unfinished."""
@@ -36,7 +45,7 @@ def commit(message: func.QueueMessage) -> None:
 
 
 def _serve(route: str, req: func.HttpRequest) -> func.HttpResponse:
-    from remediation.api import Request
+    from remediation.inputs import Request
 
     reply = responder_app().serve(
         route,
@@ -115,6 +124,36 @@ def protect(req: func.HttpRequest) -> func.HttpResponse:
 def alert(req: func.HttpRequest) -> func.HttpResponse:
     """An alert: normal form, plan, timeline."""
     return _serve("alert", req)
+
+
+@app.route(route="firewall", methods=["GET"])
+def firewall(req: func.HttpRequest) -> func.HttpResponse:
+    """Rogue firewall rules, and what is approved."""
+    return _serve("firewall", req)
+
+
+@app.route(route="firewall/scan", methods=["POST"])
+def firewall_scan(req: func.HttpRequest) -> func.HttpResponse:
+    """Look at a firewall now, or at all of them soon."""
+    return _serve("firewall_scan", req)
+
+
+@app.route(route="firewall/decide/{id}", methods=["POST"])
+def firewall_decide(req: func.HttpRequest) -> func.HttpResponse:
+    """Say yes or no to a removal."""
+    return _serve("firewall_decide", req)
+
+
+@app.route(route="firewall/approve", methods=["POST"])
+def firewall_approve(req: func.HttpRequest) -> func.HttpResponse:
+    """Approve a rule: it is silent until it changes."""
+    return _serve("firewall_approve", req)
+
+
+@app.route(route="firewall/restore/{id}", methods=["POST"])
+def firewall_restore(req: func.HttpRequest) -> func.HttpResponse:
+    """Put back what was taken out."""
+    return _serve("firewall_restore", req)
 
 
 @app.route(route="health", methods=["GET"])

@@ -32,6 +32,9 @@ param tags object = {}
 @description('May the app switch flushConnection of NSGs? Needed where the policy says cut_live_flows; it is the right to write NSGs whole.')
 param cutLiveFlows bool = false
 
+@description('May the app take rogue rules out of Azure Firewalls, and put them back (policy, [firewall])? Without it they are found and told.')
+param changeFirewalls bool = false
+
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var allTags = union(tags, { 'azd-env-name': environmentName })
 
@@ -57,6 +60,7 @@ module app 'modules/app.bicep' = {
 module responder 'modules/responder-role.bicep' = {
   params: {
     cutLiveFlows: cutLiveFlows
+    changeFirewalls: changeFirewalls
     principalId: app.outputs.identityPrincipalId
   }
 }

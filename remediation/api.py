@@ -6,13 +6,7 @@ and the reason, an unknown id 404, a lost race 409, a caller without the role 40
 
 from __future__ import annotations
 
-import base64
-import binascii
-import ipaddress
-import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -27,61 +21,52 @@ from remediation.errors import (
     RemediationError,
     TemporaryError,
 )
+from remediation.firewall_api import FirewallApi
+from remediation.inputs import (
+    ALL_ROLES,
+    APPROVE,
+    OPERATE,
+    READ,
+    Refused,
+    Reply,
+    Request,
+    Routes,
+    address_of,
+    body_of,
+    flag,
+    number,
+    path_id,
+    prefix_of,
+    principal,
+    reason_of,
+    text_of,
+    unwrap_token,
+    word,
+    wrap_token,
+)
 from remediation.ledger import Ledger
 from remediation.log import say
-from remediation.model import BlockState
-from remediation.operators import Caller, Operator
+from remediation.model import BlockState, Caller
+from remediation.operators import Operator
 from remediation.policy import Policy
 from remediation.settings import Settings, is_loopback
 
 _log = logging.getLogger(__name__)
 
-READ, OPERATE, APPROVE = "Read", "Operate", "Approve"
-ALL_ROLES = frozenset({READ, OPERATE, APPROVE})
 MAX_REPLAY = 50
 LONGEST_RESOURCE_ID = 1000
 MAX_PROTECTED = 1000
 MAX_HOLD_HOURS = 24 * 31
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a route needs of an HTTP request. Header names are lower-cased."""
-
-    url: str
-    body: bytes = b""
-    query: Mapping[str, str] = field(default_factory=dict)
-    params: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Status and JSON body."""
-
-    status: int
-    body: Any
-
-    @property
-    def text(self) -> str:
-        """The body as JSON text."""
-        return json.dumps(self.body, default=str)
-
-
-class Refused(Exception):
-    """The caller is not known, or lacks the role."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
 class Api:
     """One method per route; `serve` wraps each with the caller's check and the errors."""
 
     def __init__(
-        self, operator: Operator, ledger: Ledger, policy: Policy, settings: Settings, clock: Clock
+        self, operator: Operator, firewall: FirewallApi, ledger: Ledger, policy: Policy, settings: Settings,
+        clock: Clock,
     ) -> None:
+        self._firewall = firewall
         self._operator = operator
         self._ledger = ledger
         self._policy = policy
@@ -118,7 +103,7 @@ class Api:
             return Reply(502, {"error": "Azure refuses", "reason": type(error).__name__,
                                "code": error.code})
 
-    def _routes(self) -> Mapping[str, tuple[Callable[[Request, Caller], Reply], str]]:
+    def _routes(self) -> Routes:
         return {
             "replay": (self.replay, READ),
             "blocks": (self.blocks, READ),
@@ -132,6 +117,7 @@ class Api:
             "protect": (self.protect, OPERATE),
             "alert": (self.alert, READ),
             "health": (self.health, READ),
+            **self._firewall.routes(),
         }
 
     # --- who asks ---
@@ -140,7 +126,7 @@ class Api:
         """The principal where App Service authentication is on (and nowhere else is its header
         believed); else whoever has a key: unidentified, and may not approve, but on loopback."""
         if self._settings.auth_on:
-            return _principal(request.headers.get("x-ms-client-principal", ""))
+            return principal(request.headers.get("x-ms-client-principal", ""))
         if self._settings.local and is_loopback(request.url):
             return Caller("local operator", ALL_ROLES, identified=True)
         return Caller("unidentified (function key)", frozenset({READ, OPERATE}), identified=False)
@@ -149,14 +135,14 @@ class Api:
 
     def replay(self, request: Request, caller: Caller) -> Reply:
         """POST /api/replay"""
-        dry = _flag(request.query, "dryRun")
-        override = _flag(request.query, "override")
+        dry = flag(request.query, "dryRun")
+        override = flag(request.query, "override")
         if not dry and not caller.may(OPERATE):
             raise Refused(403, f"{caller.name} lacks the role {OPERATE}")
         if override and not caller.may(APPROVE):
             raise Refused(403, f"override: {caller.name} lacks the role {APPROVE}")
         deadline = self._budget()
-        raws = read(_text(request.body))
+        raws = read(text_of(request.body))
         if len(raws) == 1 and isinstance(raws[0], dict) and set(raws[0]) == {"alertId"}:
             alert_id = raws[0]["alertId"]
             if not isinstance(alert_id, str) or not ALERT_ID.fullmatch(alert_id):
@@ -189,40 +175,40 @@ class Api:
         state = q.get("state", "")
         if state and state not in set(BlockState):
             raise BadInput("state", f"must be one of {', '.join(BlockState)}")
-        address = _address("address", q["address"]) if q.get("address") else ""
+        address = address_of("address", q["address"]) if q.get("address") else ""
         nsg_id = q.get("nsg", "").lower()
         if len(nsg_id) > LONGEST_RESOURCE_ID:
             raise BadInput("nsg", "is longer than any resource id")
-        size = _number("pageSize", q.get("pageSize", "100"), 1, 1000)
-        token = _unwrap_token(q.get("pageToken", ""))
+        size = number("pageSize", q.get("pageSize", "100"), 1, 1000)
+        token = unwrap_token(q.get("pageToken", ""))
         found, following = self._ledger.blocks.page(
             state=state, address=address, nsg_id=nsg_id, size=size, token=token
         )
         return Reply(200, {"blocks": [b.to_json() for b in found],
-                           "nextPageToken": _wrap_token(following)})
+                           "nextPageToken": wrap_token(following)})
 
     def revoke(self, request: Request, caller: Caller) -> Reply:
         """POST /api/blocks/revoke"""
-        body = _body(request, {"address", "blockId", "reason", "holdHours"})
-        address = _address("address", body["address"]) if "address" in body else ""
-        block_id = _word(body, "blockId") if "blockId" in body else ""
+        body = body_of(request, {"address", "blockId", "reason", "holdHours"})
+        address = address_of("address", body["address"]) if "address" in body else ""
+        block_id = word(body, "blockId") if "blockId" in body else ""
         if bool(address) == bool(block_id):
             raise BadInput("address", "give either address or blockId")
         hold = self._policy.guardrails.hold
         if "holdHours" in body:
-            hold = timedelta(hours=_number("holdHours", body["holdHours"], 0, MAX_HOLD_HOURS))
+            hold = timedelta(hours=number("holdHours", body["holdHours"], 0, MAX_HOLD_HOURS))
         return Reply(200, self._operator.revoke(
             caller, self._budget(), address=address, block_id=block_id,
-            reason=_reason(body), hold=hold,
+            reason=reason_of(body), hold=hold,
         ))
 
     def extend(self, request: Request, caller: Caller) -> Reply:
         """POST /api/blocks/extend"""
-        body = _body(request, {"blockId", "hours", "reason"})
-        hours = _number("hours", body.get("hours", 24), 1, 24 * 7)
+        body = body_of(request, {"blockId", "hours", "reason"})
+        hours = number("hours", body.get("hours", 24), 1, 24 * 7)
         return Reply(200, self._operator.extend(
-            caller, block_id=_word(body, "blockId"), by=timedelta(hours=hours),
-            reason=_reason(body),
+            caller, block_id=word(body, "blockId"), by=timedelta(hours=hours),
+            reason=reason_of(body),
         ))
 
     def approvals(self, request: Request, caller: Caller) -> Reply:
@@ -237,27 +223,27 @@ class Api:
 
     def approve(self, request: Request, caller: Caller) -> Reply:
         """POST /api/approvals/{id}"""
-        body = _body(request, {"decision", "reason"})
+        body = body_of(request, {"decision", "reason"})
         decision = body.get("decision")
         if decision not in ("approve", "reject"):
             raise BadInput("decision", "must be approve or reject")
         return Reply(200, self._operator.decide(
-            _id(request), caller, self._budget(),
-            approve=decision == "approve", reason=_reason(body),
+            path_id(request), caller, self._budget(),
+            approve=decision == "approve", reason=reason_of(body),
         ))
 
     def pause(self, request: Request, caller: Caller) -> Reply:
         """POST /api/pause"""
-        body = _body(request, {"reason", "lift"})
+        body = body_of(request, {"reason", "lift"})
         lift = body.get("lift", "due")
         if lift not in ("due", "none", "all"):
             raise BadInput("lift", "must be due, none or all")
-        return Reply(200, self._operator.pause(caller, self._budget(), reason=_reason(body),
+        return Reply(200, self._operator.pause(caller, self._budget(), reason=reason_of(body),
                                                lift=lift))
 
     def resume(self, request: Request, caller: Caller) -> Reply:
         """POST /api/resume"""
-        return Reply(200, self._operator.resume(caller, reason=_reason(_body(request, {"reason"}))))
+        return Reply(200, self._operator.resume(caller, reason=reason_of(body_of(request, {"reason"}))))
 
     def protected(self, request: Request, caller: Caller) -> Reply:
         """GET /api/protected"""
@@ -265,7 +251,7 @@ class Api:
 
     def protect(self, request: Request, caller: Caller) -> Reply:
         """PUT /api/protected"""
-        given = _body(request, {"protected"}).get("protected")
+        given = body_of(request, {"protected"}).get("protected")
         if not isinstance(given, list) or len(given) > MAX_PROTECTED:
             raise BadInput("protected", f"must be a list of at most {MAX_PROTECTED} entries")
         entries = {}
@@ -273,125 +259,14 @@ class Api:
             where = f"protected[{n}]"
             if not isinstance(one, dict) or set(one) - {"prefix", "reason", "by", "at"}:
                 raise BadInput(where, "must be an object with prefix and reason")
-            entries[_prefix(f"{where}.prefix", one.get("prefix"))] = _reason(one, where + ".")
+            entries[prefix_of(f"{where}.prefix", one.get("prefix"))] = reason_of(one, where + ".")
         return Reply(200, {"protected": self._operator.protect(caller, list(entries.items()))})
 
     def alert(self, request: Request, caller: Caller) -> Reply:
         """GET /api/alerts/{id}"""
-        return Reply(200, self._operator.timeline(_id(request)))
+        return Reply(200, self._operator.timeline(path_id(request)))
 
     def health(self, request: Request, caller: Caller) -> Reply:
         """GET /api/health"""
         found = self._operator.health(self._budget())
         return Reply(200 if found["ok"] else 503, found)
-
-
-# --- reading input -------------------------------------------------------------------------------
-
-
-def _principal(header: str) -> Caller:
-    """App Service's principal header: base64 of JSON with claims."""
-    try:
-        claims = json.loads(base64.b64decode(header, validate=True))["claims"]
-        pairs = [(str(c["typ"]), str(c["val"])) for c in claims]
-    except (binascii.Error, ValueError, KeyError, TypeError):
-        raise Refused(401, "not signed in") from None
-    roles = frozenset(v for t, v in pairs if t in ("roles", "role") or t.endswith("/role"))
-    named = dict(reversed(pairs))
-    name = next(
-        (named[k] for k in ("preferred_username", "upn", "name", "appid", "oid") if k in named), ""
-    )
-    if not name:
-        raise Refused(401, "not signed in")
-    return Caller(name, roles & ALL_ROLES, identified=True)
-
-
-def _id(request: Request) -> str:
-    """The id in the path. One that could be none of ours is unknown, and asks no table."""
-    found = request.params.get("id", "")
-    if not ALERT_ID.fullmatch(found):
-        raise NotFound("no such id")
-    return found
-
-
-def _text(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        raise BadInput("body", "is not UTF-8") from None
-
-
-def _body(request: Request, allowed: set[str]) -> dict[str, Any]:
-    try:
-        body = json.loads(_text(request.body) or "{}")
-    except (ValueError, RecursionError):
-        raise BadInput("body", "is not JSON") from None
-    if not isinstance(body, dict):
-        raise BadInput("body", "must be an object")
-    for extra in sorted(set(body) - allowed):
-        raise BadInput(extra, f"is no field here (there are {', '.join(sorted(allowed))})")
-    return body
-
-
-def _flag(query: Mapping[str, str], name: str) -> bool:
-    text = query.get(name, "").lower()
-    if text not in ("", "true", "false", "1", "0"):
-        raise BadInput(name, "must be true or false")
-    return text in ("true", "1")
-
-
-def _number(name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise BadInput(name, f"must be a whole number from {low} to {high}")
-    return value
-
-
-def _word(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value or len(value) > 200:
-        raise BadInput(name, "must be text of 1-200 characters")
-    return value
-
-
-def _reason(body: Mapping[str, Any], where: str = "") -> str:
-    value = body.get("reason")
-    if not isinstance(value, str) or not value.strip() or len(value) > 500:
-        raise BadInput(f"{where}reason", "must say why, in 1-500 characters")
-    return value.strip()
-
-
-def _address(name: str, value: Any) -> str:
-    try:
-        if not isinstance(value, str):
-            raise ValueError
-        return str(ipaddress.ip_address(value))
-    except ValueError:
-        raise BadInput(name, "must be one IP address") from None
-
-
-def _prefix(name: str, value: Any) -> str:
-    try:
-        if not isinstance(value, str):
-            raise ValueError
-        return str(ipaddress.ip_network(value))
-    except ValueError:
-        raise BadInput(name, "must be an address or a CIDR without host bits") from None
-
-
-def _wrap_token(token: str) -> str | None:
-    return base64.urlsafe_b64encode(token.encode()).decode() if token else None
-
-
-def _unwrap_token(text: str) -> str:
-    if not text:
-        return ""
-    try:
-        token = base64.urlsafe_b64decode(text.encode()).decode()
-        held = json.loads(token)
-    except (binascii.Error, ValueError):
-        raise BadInput("pageToken", "is none of ours") from None
-    if not isinstance(held, dict):
-        raise BadInput("pageToken", "is none of ours")
-    return token

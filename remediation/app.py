@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from remediation.api import Api, Reply, Request
+from remediation.api import Api
 from remediation.approvals import Approvals
 from remediation.assess import Assessor
 from remediation.clock import Clock, Deadline
@@ -19,6 +19,7 @@ from remediation.cloud.activity import ActivityLog
 from remediation.cloud.clients import Clients
 from remediation.cloud.defender import Defender
 from remediation.cloud.estate import EstateReader
+from remediation.cloud.firewalls import Firewalls
 from remediation.cloud.graph import Graph
 from remediation.cloud.guards import Guards
 from remediation.cloud.machines import Machines
@@ -28,12 +29,15 @@ from remediation.cloud.network import Network
 from remediation.cloud.trace import Tracer
 from remediation.commit import Commit, Parts
 from remediation.commit_queue import CommitQueue, nsg_of
+from remediation.firewall_api import FirewallApi
+from remediation.inputs import Reply, Request
 from remediation.ledger import Ledger, Tables
 from remediation.notify import Notifier
 from remediation.operators import Operator
 from remediation.owned import Ownership
 from remediation.policy import load_policy
 from remediation.responder import Responder, Seen
+from remediation.rogues import Desk, Removal, Watch
 from remediation.settings import Settings, load_settings
 from remediation.surroundings import SurroundingsReader
 from remediation.survey import Survey
@@ -51,6 +55,8 @@ class App:
     responder: Responder
     sweep: Sweep
     operator: Operator
+    watch: Watch
+    desk: Desk
     api: Api
 
     def budget(self) -> Deadline:
@@ -63,6 +69,13 @@ class App:
         seen = self.responder.on_event(data, deadline, event_id=event_id, event_time=event_time)
         self.sweep.if_overdue(deadline)
         return seen
+
+    def on_firewall_change(self, event: Mapping[str, Any]) -> list[str]:
+        """An event of the subscription → the firewalls looked at."""
+        deadline = self.budget()
+        looked = self.watch.changed(event, deadline)
+        self.sweep.if_overdue(deadline)
+        return looked
 
     def on_timer(self) -> Swept:
         """The sweep's own driver."""
@@ -122,8 +135,16 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
         queue=CommitQueue(clients, settings.commit_queue), approvals=approvals, assessor=assessor,
         notifier=notifier, settings=settings, clock=clock,
     )
+    firewalls = Firewalls(clients, graph, clock)
+    removal = Removal(ledger=ledger, firewalls=firewalls, notifier=notifier, ownership=ownership,
+                      settings=settings, clock=clock)
+    watch = Watch(ledger=ledger, firewalls=firewalls, activity=activity, machines=machines, removal=removal,
+                  notifier=notifier, policy=policy, settings=settings, clock=clock)
+    desk = Desk(ledger=ledger, firewalls=firewalls, watch=watch, removal=removal, notifier=notifier,
+                clock=clock)
     sweep = Sweep(
-        responder=responder, commit=commit, ledger=ledger, defender=defender, graph=graph,
+        responder=responder, commit=commit, watch=watch, removal=removal, ledger=ledger,
+        defender=defender, graph=graph,
         surroundings=surroundings, assessor=assessor, notifier=notifier, policy=policy,
         ownership=ownership, settings=settings, clock=clock,
     )
@@ -132,5 +153,5 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
         network=network, managed=managed, graph=graph, notifier=notifier, policy=policy,
         ownership=ownership, settings=settings, clock=clock,
     )
-    api = Api(operator, ledger, policy, settings, clock)
-    return App(settings, clock, ledger, responder, sweep, operator, api)
+    api = Api(operator, FirewallApi(desk, settings, clock), ledger, policy, settings, clock)
+    return App(settings, clock, ledger, responder, sweep, operator, watch, desk, api)

@@ -277,6 +277,19 @@ class Plan:
         return bool(self.blocks) and self.mode in (Mode.ENFORCE, Mode.APPROVE)
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `identified`: by App Service authentication, or a developer on loopback."""
+
+    name: str
+    roles: frozenset[str]
+    identified: bool
+
+    def may(self, role: str) -> bool:
+        """Read, Operate or Approve."""
+        return role in self.roles
+
+
 ResourceParts = re.compile(
     r"^/subscriptions/(?P<subscription>[^/]+)/resourcegroups/(?P<group>[^/]+)"
     r"/providers/(?P<provider>[^/]+)/(?P<type>[^/]+)/(?P<name>[^/]+)$"

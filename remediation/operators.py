@@ -9,7 +9,7 @@ import ipaddress
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +24,7 @@ from remediation.errors import BadInput, Conflict, NotFound, RemediationError
 from remediation.guardrails import Hold, Protected
 from remediation.ledger import Block, Ledger
 from remediation.ledger.alerts import AlertState, plan_to_json
-from remediation.model import BlockKey, BlockState, Direction, Verdict, utc
+from remediation.model import BlockKey, BlockState, Caller, Direction, Verdict, utc
 from remediation.notify import Notifier
 from remediation.nsg import Rule, rule_to_arm
 from remediation.owned import Ownership, difference, wanted_rules
@@ -38,19 +38,6 @@ from remediation.view import expected, machines_of
 _log = logging.getLogger(__name__)
 
 SHOWN_BLOCKS, LOOKS_AT_ONCE = 400, 8
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks. `identified`: by App Service authentication, or a developer on loopback."""
-
-    name: str
-    roles: frozenset[str]
-    identified: bool
-
-    def may(self, role: str) -> bool:
-        """Read, Operate or Approve."""
-        return role in self.roles
 
 
 class Operator:

@@ -45,6 +45,11 @@ class Ownership:
         return f"defender-block-{self.deployment}-"
 
     @property
+    def deny_prefix(self) -> str:
+        """What the names of our collections in a firewall begin with."""
+        return f"defender-deny-{self.deployment}"
+
+    @property
     def marker(self) -> str:
         """What all owned descriptions hold."""
         return f"[defender-responder:{self.deployment}]"

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,15 @@ class Caps:
     blocks_per_hour: int = 100
 
 
+class FirewallAction(StrEnum):
+    """How far the service may go against a rogue firewall rule, most cautious first."""
+
+    NOTIFY = "notify"
+    ASK = "ask"
+    DENY = "deny"
+    REMOVE = "remove"
+
+
 @dataclass(frozen=True, slots=True)
 class Guardrails:
     """The policy's part of the guardrails; `remediation.guardrails` applies them."""
@@ -68,6 +78,18 @@ class Guardrails:
 
 
 @dataclass(frozen=True, slots=True)
+class Egress:
+    """What is done about a firewall rule that opens the internet to one machine. `question`: how long a
+    person has to answer; `rounds`: after so many removals that did not last, people must act; `scan`: how
+    often all firewalls are looked at."""
+
+    action: FirewallAction
+    question: timedelta
+    rounds: int
+    scan: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The whole policy, checked."""
 
@@ -80,6 +102,7 @@ class Policy:
     azure_confirms: bool
     cut_live_flows: bool
     guardrails: Guardrails
+    firewall: Egress
 
     def row_for(self, alert: Alert) -> Row:
         """The alert type's row, else that of the type its display name stands for, else that
@@ -196,7 +219,7 @@ class _Reader:
         self.mistakes: list[str] = []
 
     def policy(self) -> Policy:
-        known = {"defaults", "direction", "alert", "caps", "rules", "guardrails"}
+        known = {"defaults", "direction", "alert", "caps", "rules", "guardrails", "firewall"}
         for extra in sorted(set(self.data) - known):
             self._wrong(extra, f"is no table of the policy (there are {', '.join(sorted(known))})")
         caps = self._fields("caps", Caps, CAPS)
@@ -229,11 +252,17 @@ class _Reader:
             "approval_lifetime": (duration, timedelta(days=1)),
             "max_extension": (duration, timedelta(days=7)),
         })
+        egress = self._fields("firewall", Egress, {
+            "action": (_one_of(FirewallAction, [a.value for a in FirewallAction]), FirewallAction.ASK),
+            "question": (duration, timedelta(days=1)),
+            "rounds": (_number(1, 10), 2),
+            "scan": (duration, timedelta(days=1)),
+        })
         if self.mistakes:
             raise BadPolicy(self.mistakes)
         window = Window(rules["priority_first"], rules["priority_last"])
         return Policy(rows, directions, caps, rules["guard"], window, rules["pipeline_drift"],
-                      rules["azure_confirms"], rules["cut_live_flows"], guardrails)
+                      rules["azure_confirms"], rules["cut_live_flows"], guardrails, egress)
 
     def _directions(self, base: Row) -> dict[AlertDirection, Row]:
         given = self._tables("direction")

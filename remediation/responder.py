@@ -36,7 +36,8 @@ from remediation.ledger import AlertRecord, Approval, Block, Claim, Ledger
 from remediation.ledger.alerts import AlertState
 from remediation.ledger.store import LedgerDown
 from remediation.log import say
-from remediation.model import Alert, BlockKey, BlockState, Plan, utc
+from remediation.managed import network_of
+from remediation.model import Alert, AlertDirection, BlockKey, BlockState, Mode, Plan, utc
 from remediation.notify import Notifier
 from remediation.settings import Settings
 from remediation.survey import Decision, Survey
@@ -47,6 +48,7 @@ MOST_IN_EVENT = 100
 MOST_DOUBLINGS = 5
 DONE_AT_MOST = 20_000
 FEW = 4
+MOST_NETWORKS = 20
 COMMITS_AT_ONCE = 32
 CLAIMS_TOGETHER = 50
 """In a storm the claims of so many alerts on one NSG are recorded together."""
@@ -239,9 +241,19 @@ class Responder:
             claimed=utc(self._clock.now()) if keys else None, **self._ledger.alerts.plan_facts(plan),
         )
         self.commit_all((k.nsg_id for k in keys), deadline)
+        self._look_at_firewalls(decision.alert, plan)
         if done is not None and self._under_way.few and not deadline.over:
             self._assess(done, deadline)
         return Seen(alert.alert_id, plan.mode.value, f"{len(keys)} blocks claimed")
+
+    def _look_at_firewalls(self, alert: Alert, plan: Plan) -> None:
+        """A machine that speaks with a command and control centre got out somewhere: have the sweep look at
+        the firewalls of its network."""
+        if alert.direction is not AlertDirection.OUTBOUND_C2 or plan.mode is Mode.NOTIFY:
+            return
+        networks = {network_of(n.subnet_id) for m in plan.machines for n in m.nics} - {""}
+        for network in sorted(networks)[:MOST_NETWORKS]:
+            self._ledger.work.network(network, self._clock.now())
 
     def _assess(self, record: AlertRecord, deadline: Deadline) -> None:
         """The blocks stand; what cannot be found out now, the sweep looks for."""

@@ -22,13 +22,14 @@ from remediation.commit import Commit, needs_commit
 from remediation.errors import Conflict, MalformedAlert, RemediationError
 from remediation.ledger import AlertRecord, Hint, Ledger
 from remediation.ledger.alerts import AlertState
-from remediation.ledger.work import ALERT, APPROVAL, NSG, RECHECK
+from remediation.ledger.work import ALERT, APPROVAL, FIREWALL, NSG, RECHECK, ROGUE
 from remediation.log import say
 from remediation.model import utc
 from remediation.notify import Notifier
 from remediation.owned import Ownership
 from remediation.policy import Policy
 from remediation.responder import Responder
+from remediation.rogues import Removal, Watch
 from remediation.settings import Settings
 from remediation.surroundings import SurroundingsReader
 
@@ -65,12 +66,14 @@ class Sweep:
     """One instance serves all triggers and threads."""
 
     def __init__(
-        self, *, responder: Responder, commit: Commit, ledger: Ledger, defender: Defender,
-        graph: Graph, surroundings: SurroundingsReader, assessor: Assessor, notifier: Notifier,
-        policy: Policy, ownership: Ownership, settings: Settings, clock: Clock,
+        self, *, responder: Responder, commit: Commit, watch: Watch, removal: Removal, ledger: Ledger,
+        defender: Defender, graph: Graph, surroundings: SurroundingsReader, assessor: Assessor,
+        notifier: Notifier, policy: Policy, ownership: Ownership, settings: Settings, clock: Clock,
     ) -> None:
         self._responder = responder
         self._commit = commit
+        self._watch = watch
+        self._removal = removal
         self._ledger = ledger
         self._defender = defender
         self._graph = graph
@@ -138,6 +141,10 @@ class Sweep:
                 self._follow_alert(hint, deadline, result)
             elif hint.kind == APPROVAL:
                 self._follow_approval(hint.id, deadline)
+            elif hint.kind == FIREWALL:
+                self._watch.follow(hint.id, hint.at, hint.values, deadline)
+            elif hint.kind == ROGUE:
+                self._removal.go_on(hint.id, deadline)
             self._ledger.work.done(hint)
         except RemediationError as error:
             result.left += 1
@@ -242,6 +249,7 @@ class Sweep:
             ("estate", self._policy.guardrails.estate_max_age / 8,
              lambda: self._surroundings.refresh(deadline)),
             ("orphans", ORPHAN_SCAN, lambda: self._scan_orphans(deadline)),
+            ("firewalls", self._policy.firewall.scan, lambda: self._watch.everywhere(deadline)),
             ("retention", min(CLEAN_UP, self._retention / 20), lambda: self._clean_up(deadline)),
         )
         for name, every, run in jobs:
@@ -292,6 +300,7 @@ class Sweep:
             self._ledger.alerts.forget(before, over)
             + self._ledger.blocks.forget_ended(before, over)
             + self._ledger.control.forget(before, over)
+            + self._ledger.firewall.forget(before, over)
         )
         if deadline.over:
             self._ledger.control.unfinished_job("retention")

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from sandbox.arm.routes import rows
 from sandbox.arm.state import State, Tuning
-from sandbox.eventgrid import EventGrid, Topic
+from sandbox.eventgrid import EventGrid
 from sandbox.faults import Faults
 from sandbox.identity import Tokens
 from sandbox.log import Log
@@ -47,14 +47,13 @@ class Control:
 
     async def reset(self, request: Request) -> Response:
         """POST: an empty Azure; tuning and tokens stay."""
-        version = self._state.version
+        version, told = self._state.version, self._state.on_event
         self._state.__init__(self._state.tuning)  # type: ignore[misc]  # the same object stays in everyone's hands
         self._state.version = version + 1  # or the graph would take old rows for these
+        self._state.on_event = told
         self._faults.set([])
         self._log.clear()
-        topic = self._grid.topic
-        self._grid.topic = Topic(topic.webhooks, topic.cloud, topic.scale, topic.max_attempts,
-                                 in_flight=topic.in_flight)
+        self._grid.forget()
         return JSONResponse({"ok": True})
 
     async def seed(self, request: Request) -> Response:

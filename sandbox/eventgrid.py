@@ -30,6 +30,10 @@ HOPELESS = (400, 413)
 MAX_BYTES = 1024 * 1024
 
 
+ALERTS, SYSTEM = "alerts", "system"
+"""The custom topic, and what Azure itself says of the subscription: resources written and deleted."""
+
+
 @dataclass
 class Delivery:
     """One event on its way."""
@@ -62,7 +66,7 @@ class EventGrid:
     """The publisher's HTTP side, and its deliveries."""
 
     def __init__(self, log: Log, letters: DeadLetters | None = None) -> None:
-        self.topic = Topic()
+        self.topics: dict[str, Topic] = {ALERTS: Topic(), SYSTEM: Topic()}
         self._log = log
         self._letters = letters
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,29 +89,43 @@ class EventGrid:
                 return JSONResponse({"error": {"code": "BadRequest", "message":
                                                f"not a CloudEvent: {missing} missing"}}, 400)
         for event in events:
-            self.send(event)
+            self.send(event, str(request.path_params["name"]))
         return Response(status_code=200)
 
-    def send(self, event: dict[str, Any]) -> Delivery:
+    def send(self, event: dict[str, Any], to: str = ALERTS) -> Delivery:
         """Start delivering one event."""
         event.setdefault("time", _now())
-        delivery = Delivery(event, _now())
-        self.topic.deliveries.append(delivery)
-        task = asyncio.create_task(self._deliver(delivery))
+        delivery, topic = Delivery(event, _now()), self._topic(to)
+        topic.deliveries.append(delivery)
+        task = asyncio.create_task(self._deliver(delivery, topic))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return delivery
 
+    def happened(self, event: dict[str, Any]) -> None:
+        """Something was written in the subscription; without a subscription to it nobody hears of it."""
+        if self.topics[SYSTEM].webhooks:
+            self.send(event, SYSTEM)
+
+    def forget(self) -> None:
+        """All deliveries so far; subscriptions stay."""
+        for name, topic in self.topics.items():
+            self.topics[name] = Topic(topic.webhooks, topic.cloud, topic.scale, topic.max_attempts,
+                                      in_flight=topic.in_flight)
+
+    def _topic(self, name: str) -> Topic:
+        return self.topics.setdefault(name, Topic())
+
     async def subscribe(self, request: Request) -> Response:
         """PUT /topics/{name}/subscription {"webhooks": […], "scale": …, "inFlight": …}: with the
         handshake."""
-        body = await request.json()
-        self.topic.webhooks = list(body["webhooks"])
-        self.topic.scale = float(body.get("scale", self.topic.scale))
-        self.topic.max_attempts = int(body.get("maxAttempts", self.topic.max_attempts))
+        body, topic = await request.json(), self._topic(str(request.path_params["name"]))
+        topic.webhooks = list(body["webhooks"])
+        topic.scale = float(body.get("scale", topic.scale))
+        topic.max_attempts = int(body.get("maxAttempts", topic.max_attempts))
         most = int(body.get("inFlight", 0))
-        self.topic.in_flight = asyncio.Semaphore(most) if most else None
-        for url in self.topic.webhooks:
+        topic.in_flight = asyncio.Semaphore(most) if most else None
+        for url in topic.webhooks:
             problem = await self._handshake(url)
             if problem:
                 return JSONResponse({"error": problem}, 400)
@@ -130,24 +148,23 @@ class EventGrid:
             return f"validation refused: {answer.status_code}"
         return ""
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        topic = self.topic
+    async def _deliver(self, delivery: Delivery, topic: Topic) -> None:
         while True:
             async with topic.in_flight or contextlib.nullcontext():
                 delivery.attempts += 1
                 delivery.last_at = _now()
-                delivery.last = await self._once(delivery)
+                delivery.last = await self._once(delivery, topic)
             if delivery.last == "Delivered":
                 delivery.done = time.time()
                 return
             spent = delivery.attempts > len(RETRIES) or delivery.attempts >= topic.max_attempts
             if spent or delivery.status in HOPELESS:
-                await self._bury(delivery, "MaxDeliveryAttemptsExceeded" if spent else "Undeliverable")
+                await self._bury(
+                    delivery, topic, "MaxDeliveryAttemptsExceeded" if spent else "Undeliverable")
                 return
             await asyncio.sleep(RETRIES[delivery.attempts - 1] * topic.scale)
 
-    async def _once(self, delivery: Delivery) -> str:
-        topic = self.topic
+    async def _once(self, delivery: Delivery, topic: Topic) -> str:
         if not topic.webhooks:
             return "NotFound"
         url = topic.webhooks[topic.turn % len(topic.webhooks)]
@@ -173,7 +190,7 @@ class EventGrid:
                       attempt=delivery.attempts)
         return outcome
 
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
+    async def _bury(self, delivery: Delivery, topic: Topic, reason: str) -> None:
         """A blob where a storage account is given; and always what `deadletters` shows."""
         letter = {
             **delivery.event, "deadletterreason": reason,
@@ -182,18 +199,18 @@ class EventGrid:
         }
         if self._letters is not None:
             await self._letters.write([letter])
-        self.topic.dead.append(letter)
+        topic.dead.append(letter)
 
     async def dead_letters(self, request: Request) -> Response:
         """GET /topics/{name}/deadletters: what a dead-letter blob would hold."""
-        return JSONResponse(self.topic.dead)
+        return JSONResponse(self._topic(str(request.path_params["name"])).dead)
 
     async def status(self, request: Request) -> Response:
         """GET /topics/{name}: all deliveries."""
         return JSONResponse([
             {"id": d.event.get("id"), "attempts": d.attempts, "last": d.last,
              "published": d.published, "done": d.done}
-            for d in self.topic.deliveries
+            for d in self._topic(str(request.path_params["name"])).deliveries
         ])
 
 

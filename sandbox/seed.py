@@ -36,6 +36,7 @@
      "locks":  [{"scope": "/subscriptions/…", "level": "CanNotDelete", "name": "keep"}],
      "activity": [{"resource": "/subscriptions/…", "at": "2026-01-01T03:00:00Z",
                    "operation": "Microsoft.Compute/virtualMachines/deallocate/action"}],
+     "facts": {"/subscriptions/…": {"faulted": true}},   of a firewall: it takes no update over any more
      "denied": [{"action": "securityrules/write", "scope": "/subscriptions/…"}]}
 """
 
@@ -72,6 +73,10 @@ def seed(state: State, data: dict[str, Any]) -> dict[str, int]:
                  {"properties": {"level": lock["level"]}})
     for event in data.get("activity") or []:
         note_event(state, str(event["resource"]), str(event["operation"]), str(event["at"]))
+    for resource_id, facts in (data.get("facts") or {}).items():
+        found = state.get(resource_id)
+        if found is not None:
+            found.facts.update(facts)
     if "denied" in data:
         state.access.denied = list(data["denied"])
     state.version += 1
@@ -137,10 +142,10 @@ class _Group:
 
     def policy(self, one: dict[str, Any]) -> None:
         policy = self._id("Microsoft.Network/firewallPolicies", one["name"])
-        base = one.get("base")
+        base = str(one.get("base") or "")
+        inherits = {"basePolicy": self._ref(self._id("Microsoft.Network/firewallPolicies", base))}
         adopt(self.state, {"id": policy, **self._head(one), "properties": {
-            **({"basePolicy": self._ref(self._id("Microsoft.Network/firewallPolicies", base))} if base else {}),
-            "threatIntelMode": "Alert"}})
+            **(inherits if base else {}), "threatIntelMode": "Alert"}})
         for group in one.get("groups") or []:
             adopt(self.state, {
                 "id": f"{policy}/ruleCollectionGroups/{group['name']}", "name": group["name"], "properties": {
@@ -206,6 +211,7 @@ class _Group:
             **({"virtualMachineScaleSet": self._ref(one["set"])} if one.get("set") else {}),
         })
         vm.facts["power"] = one.get("power", "running")
+        vm.facts["created"] = one.get("created", "2024-01-01T00:00:00.0000000+00:00")
 
     def _subnet(self, text: str) -> str:
         net, _, subnet = text.partition("/")

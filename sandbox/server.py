@@ -57,6 +57,7 @@ class Sandbox:
         self.tokens = Tokens()
         self.log = Log()
         self.grid = EventGrid(self.log, DeadLetters(storage) if storage else None)
+        self.state.on_event = self.grid.happened
         self.secret = secrets.token_urlsafe(16)
         self.arm = Arm(self.state, self.faults, self.tokens, self.log)
         self.ports = {"arm": free_port(), "identity": free_port(), "control": free_port()}

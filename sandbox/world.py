@@ -300,8 +300,9 @@ class World:
             "2022-01-01" if "Microsoft.Security" in path else "2024-05-01")
         if "Microsoft.Authorization" in path:
             version = "2020-05-01"
+        asked = path if "api-version=" in path else f"{path}{separator}api-version={version}"
         return self._arm_client.request(
-            method, f"{self.addresses['arm']}{path}{separator}api-version={version}", json=body,
+            method, f"{self.addresses['arm']}{asked}", json=body,
             headers={"authorization": f"Bearer {token}"},
         )
 
@@ -317,6 +318,13 @@ class World:
                   "maxAttempts": max_attempts, "inFlight": in_flight},
         )
         answer.raise_for_status()
+
+    def listen(self, *hosts: FunctionsHost, function: str = "on_firewall_change") -> None:
+        """Point the subscription's own events (resources written and deleted) at these hosts."""
+        url = self.addresses["eventGrid"].replace("/topics/alerts", "/topics/system")
+        self.http.put(f"{url}/subscription", json={
+            "webhooks": [h.webhook.replace("on_alert", function) for h in hosts], "scale": 0.02,
+        }).raise_for_status()
 
     def publish(self, data: Any, event_id: str = "") -> str:
         """Publish an alert as a CloudEvent → the event's id."""

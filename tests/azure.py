@@ -10,7 +10,7 @@ from typing import Any
 from remediation.app import App, build
 from remediation.clock import Clock
 from remediation.ledger import Block, Ledger
-from remediation.operators import Caller
+from remediation.model import Caller
 from remediation.responder import Seen
 from sandbox.world import World
 from tests.estate import alert, name_of, nsg_path

@@ -7,6 +7,18 @@ param principalId string
 @description('May it switch flushConnection of an NSG (policy: cut_live_flows)? That is the right to write NSGs whole.')
 param cutLiveFlows bool = false
 
+@description('May it take a rogue rule out of a firewall, and put it back (policy, [firewall])? Without it such rules are found and told.')
+param changeFirewalls bool = false
+
+// a group of rules is written whole; a firewall with classic rules, too, with all that it is joined to
+var firewalls = changeFirewalls ? [
+  'Microsoft.Network/firewallPolicies/ruleCollectionGroups/write'
+  'Microsoft.Network/ipGroups/join/action'
+  'Microsoft.Network/azureFirewalls/write'
+  'Microsoft.Network/virtualNetworks/subnets/join/action'
+  'Microsoft.Network/publicIPAddresses/join/action'
+] : []
+
 var flows = cutLiveFlows ? ['Microsoft.Network/networkSecurityGroups/write'] : []
 
 resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
@@ -18,7 +30,12 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
     assignableScopes: [subscription().id]
     permissions: [
       {
-        actions: union(flows, [
+        actions: union(flows, firewalls, [
+          // what a firewall lets out
+          'Microsoft.Network/firewallPolicies/read'
+          'Microsoft.Network/firewallPolicies/ruleCollectionGroups/read'
+          'Microsoft.Network/ipGroups/read'
+          'Microsoft.Network/virtualHubs/hubVirtualNetworkConnections/read'
           // alerts, and who changed a rule
           'Microsoft.Security/locations/alerts/read'
           'Microsoft.Insights/eventtypes/values/read'

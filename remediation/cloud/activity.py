@@ -8,12 +8,13 @@ from typing import Any
 
 from remediation.clock import Deadline
 from remediation.cloud.clients import Clients
+from remediation.firewall.incident import LOG_REACHES
 from remediation.likelihood import RESTARTS, STARTS, STOPS, PowerChange
 from remediation.model import ResourceId, utc
 
 API = "2015-04-01"
 BACK = timedelta(hours=24)
-POWER_PAGES = 20
+MOST_PAGES = 20
 DONE = ("succeeded", "")
 
 
@@ -54,6 +55,18 @@ class ActivityLog:
                    if self._about(r, nsg_id, rule) and not _callers(r) & ours]
         return max(changes, key=lambda c: c.at, default=None)
 
+    def changes_of(self, resource: str, now: datetime, deadline: Deadline) -> list[Change]:
+        """Writes of a resource, or of what it is part of, in the last 89 days, that were not our own."""
+        parts = resource.split("/")
+        rows = self._clients.arm_pages(
+            parts[2], f"/subscriptions/{parts[2]}/providers/Microsoft.Insights/eventtypes/management/values",
+            API, {"$filter": f"eventTimestamp ge '{utc(now - LOG_REACHES)}' and resourceUri eq '{resource}'"},
+            deadline, most=MOST_PAGES)
+        ours = self._clients.principal()
+        return [self._change(r) for r in rows
+                if _value(r.get("operationName")).lower().endswith(("/write", "/deploy/action"))
+                and _value(r.get("status")).lower() in DONE and not _callers(r) & ours]
+
     def power_changes(
         self, subscription: str, group: str, since: datetime, deadline: Deadline
     ) -> list[PowerChange]:
@@ -64,7 +77,7 @@ class ActivityLog:
             f"/subscriptions/{subscription}/providers/Microsoft.Insights/eventtypes/management/values",
             API, {"$filter": f"eventTimestamp ge '{utc(since)}' and resourceGroupName eq '{group}'",
                   "$select": "eventTimestamp,operationName,resourceId,status"},
-            deadline, most=POWER_PAGES,
+            deadline, most=MOST_PAGES,
         )
         changes = (
             PowerChange(str(r.get("resourceId", "")).lower(), _value(r.get("operationName")).lower(),

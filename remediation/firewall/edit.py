@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from remediation.errors import Conflict, NoCapacity
+from remediation.errors import Invalid, NoCapacity
 from remediation.firewall.rules import CLASSIC, KINDS, FlowRule, Kind, Where
 
 type Body = dict[str, Any]
@@ -50,7 +50,7 @@ def without(body: Mapping[str, Any], gone: Iterable[Where]) -> Body:
 
 def with_restored(body: Mapping[str, Any], backup: Mapping[str, Any], gone: Iterable[Where]) -> Body:
     """The body with these rules put back as the backup has them, into the collections they were in, where
-    they stood. What others changed since stays. Raises Conflict if something else has their place."""
+    they stood. What others changed since stays. Raises Invalid if something else has their place."""
     names = _names(gone)
     changed = copy.deepcopy(dict(body))
     for (kind, part), (_, old) in zip(
@@ -69,19 +69,19 @@ def _put_back(part: list[Body], collection: Body, back: Sequence[tuple[int, Body
     if here is None:
         priority = _priority(collection)
         if any(_priority(c) == priority for c in part):
-            raise Conflict(f"collection {name} is gone, and its priority {priority} is taken by another")
+            raise Invalid(f"collection {name} is gone, and its priority {priority} is taken by another")
         _rules_of(collection)[:] = [rule for _, rule in back]
         part.append(collection)
         return
     if _action(here) != _action(collection):
-        raise Conflict(f"collection {name} is now one of {_action(here)}")
+        raise Invalid(f"collection {name} is now one of {_action(here)}")
     rules = _rules_of(here)
     for at, rule in back:
         there = next((r for r in rules if r.get("name") == rule.get("name")), None)
         if there is None:
             rules.insert(min(at, len(rules)), rule)
         elif not same(there, rule):
-            raise Conflict(f"collection {name} has another rule {rule.get('name')} by now")
+            raise Invalid(f"collection {name} has another rule {rule.get('name')} by now")
 
 
 def with_deny(body: Mapping[str, Any], rule: FlowRule, name: str) -> Body:

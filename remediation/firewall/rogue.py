@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 from remediation.firewall.rules import BOTH, PORTS, TCP, UDP, FlowRule, Kind, RuleSet, Sides
-from remediation.spans import NOTHING, V6, Spans, place, shown, spans
+from remediation.spans import NOTHING, V6, Spans, place, point, shown, spans
 
 MOST = 0.5
 """Who may reach this part of what there is, ports times addresses, may reach most of it."""
@@ -70,6 +71,15 @@ class Hosts:
         found = sorted(dict(owners).items())
         self._at = [number for number, _ in found]
         self._owner = [owner for _, owner in found]
+
+    @staticmethod
+    def owned(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str]]:
+        """Rows with `address` and `machine`; those without an address that can be read are passed over."""
+        for row in rows:
+            try:
+                yield point(str(row.get("address"))), str(row.get("machine") or "").lower()
+            except ValueError:
+                continue
 
     def within(self, places: Spans) -> dict[str, list[int]]:
         """Owner → its addresses in these places. Two machines are enough to know that they are not one's:

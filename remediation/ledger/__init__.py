@@ -20,13 +20,14 @@ from remediation.ledger.alerts import AlertRecord, Alerts
 from remediation.ledger.block import Block, Claim, claim_of
 from remediation.ledger.blocks import Blocks
 from remediation.ledger.control import Approval, Control, Pause
+from remediation.ledger.firewall import Approved, Firewall
 from remediation.ledger.leases import Lease, Leases
 from remediation.ledger.store import Tables
 from remediation.ledger.work import Hint, Work
 
 __all__ = [
-    "AlertRecord", "Alerts", "Approval", "Block", "Blocks", "Claim", "Control", "Hint", "Lease",
-    "Leases", "Ledger", "Pause", "Tables", "Work", "claim_of",
+    "AlertRecord", "Alerts", "Approval", "Approved", "Block", "Blocks", "Claim", "Control", "Firewall",
+    "Hint", "Lease", "Leases", "Ledger", "Pause", "Tables", "Work", "claim_of",
 ]
 
 
@@ -39,3 +40,4 @@ class Ledger:
         self.work = Work(tables)
         self.leases = Leases(tables, lease_seconds)
         self.control = Control(tables)
+        self.firewall = Firewall(tables)

@@ -21,9 +21,12 @@ from remediation.model import from_utc, utc
 
 SHARDS = 4
 GRAIN_SECONDS = 5
+NETWORK_SECONDS = 30
 LEFT_AT_MOST = 10_000
 
 ALERT, NSG, RECHECK, APPROVAL = "alert", "nsg", "recheck", "approval"
+FIREWALL, ROGUE = "firewall", "rogue"
+"""A firewall, or a network whose firewalls are to be looked at; and an incident to go on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,25 @@ class Work:
     def recheck(self, nsg_id: str, at: datetime) -> None:
         """Leave a hint to read this NSG then, whatever the ledger says of it."""
         self.hint(RECHECK, nsg_id, bucket(at, GRAIN_SECONDS))
+
+    def firewall(self, thing: str, at: datetime, **values: Any) -> None:
+        """Leave a hint to look at this firewall, or at the firewalls of this network, then."""
+        self.hint(FIREWALL, thing, bucket(at, GRAIN_SECONDS), **values)
+
+    def network(self, network: str, now: datetime) -> None:
+        """Leave a hint to look at this network's firewalls soon, one for half a minute: in a storm many
+        alerts ask for the same."""
+        at = bucket(now, NETWORK_SECONDS)
+        if self._left.get(network) == at:
+            return
+        self.hint(FIREWALL, network, at)
+        if len(self._left) >= LEFT_AT_MOST:
+            self._left.clear()
+        self._left[network] = at
+
+    def rogue(self, incident_id: str, at: datetime) -> None:
+        """Leave a hint to go on with this incident then."""
+        self.hint(ROGUE, incident_id, at)
 
     def alert(self, alert_id: str, accusation: str, at: datetime) -> None:
         """Leave a hint to look at this body of an alert then."""

@@ -85,6 +85,7 @@ def put_firewall(call: Call) -> Answer:
         if part in properties:
             properties[part] = [bare_collection(c) for c in properties[part] or []]
             _check_classic(call.id, properties[part])
+    _may_join(call, properties)
     found = old or Resource(call.id, FIREWALL, {})
     before = (old.body.get("properties") or {}) if old else None
     same = before is not None and _full(before) == _full(properties)
@@ -106,6 +107,18 @@ def put_firewall(call: Call) -> Answer:
     on_failure(op, [found])
     return Answer(201 if old is None else 200, render_firewall(call.state, found, call.api),
                   call.operation_headers(op, retry_after=False))
+
+
+def _may_join(call: Call, properties: Mapping[str, Any]) -> None:
+    """Whoever writes a firewall must be allowed to join it to all that it names."""
+    access, who = call.state.access, call.caller.name
+    for one in properties.get("ipConfigurations") or []:
+        inner = one.get("properties") or {}
+        for name, action in (("subnet", "virtualNetworks/subnets"), ("publicIPAddress", "publicIPAddresses")):
+            if inner.get(name):
+                access.check(who, f"Microsoft.Network/{action}/join/action", str(inner[name].get("id")))
+    for group in _groups_in(properties):
+        access.check(who, "Microsoft.Network/ipGroups/join/action", group)
 
 
 def bare_collection(one: Mapping[str, Any]) -> dict[str, Any]:

@@ -212,6 +212,7 @@ def _check_group(call: Call, policy: Resource, name: str, properties: Mapping[st
     for one in collections:
         for rule in one.get("rules") or []:
             for group in (*(rule.get("sourceIpGroups") or ()), *(rule.get("destinationIpGroups") or ())):
+                call.state.access.check(call.caller.name, "Microsoft.Network/ipGroups/join/action", group)
                 if call.state.get(group) is None:
                     raise bad("InvalidResourceReference",
                               f"Resource {group} referenced by {call.id} was not found.")

@@ -211,6 +211,7 @@ class Arm:
             if call.method != "GET":  # whatever it changed, and wherever it broke off
                 self.state.version += 1
         security.note(self.state, call, answer.status)
+        security.tell(self.state, call, answer.status)
         return answer
 
     def _authorize(self, call: Call) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,7 +71,8 @@ def act_on_alert(call: Call) -> Answer:
 
 def note(state: State, call: Call, status: int) -> None:
     """One entry of the activity log for a write or delete."""
-    if call.method not in ("PUT", "PATCH", "DELETE", "POST") or call.is_list:
+    action = call.method == "POST" and call.kind.endswith("/deploy")
+    if call.method not in ("PUT", "PATCH", "DELETE", "POST") or (call.is_list and not action):
         return
     verb = {"PUT": "write", "PATCH": "write", "DELETE": "delete"}.get(call.method, "action")
     claims = {"appid": call.caller.name}
@@ -86,6 +88,41 @@ def note(state: State, call: Call, status: int) -> None:
         "status": {"value": "Succeeded" if status < 400 else "Failed", "localizedValue": ""},
         "eventTimestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z"),
     })
+
+
+EVENTS = {"write": "Microsoft.Resources.ResourceWriteSuccess",
+          "delete": "Microsoft.Resources.ResourceDeleteSuccess",
+          "action": "Microsoft.Resources.ResourceActionSuccess"}
+TOLD = ("microsoft.network/azurefirewalls", "microsoft.network/firewallpolicies",
+        "microsoft.network/ipgroups")
+
+
+def tell(state: State, call: Call, status: int) -> None:
+    """What Event Grid says of a change of a firewall's once it has succeeded. The request's body is not in
+    it: who hears of it must read. Of a draft nothing is said but that it was written."""
+    if state.on_event is None or status >= 400 or call.method == "GET" or not call.kind.startswith(TOLD):
+        return
+    verb = {"PUT": "write", "PATCH": "write", "DELETE": "delete"}.get(call.method, "action")
+    operation, who = f"{call.kind}/{verb}", call.caller
+    event = {
+        "id": str(uuid.uuid4()), "specversion": "1.0", "type": EVENTS[verb],
+        "source": f"/subscriptions/{call.subscription}", "subject": call.id,
+        "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z"),
+        "data": {
+            "authorization": {"scope": call.id, "action": operation, "evidence": {"role": "Contributor"}},
+            "claims": {"appid": who.name, "ipaddr": "203.0.113.200", **(
+                {"http://schemas.xmlsoap.org/ws/2005/05/identity/claims/upn": who.upn,
+                 "name": who.upn} if who.upn else {})},
+            "correlationId": str(uuid.uuid4()), "httpRequest": "", "resourceProvider": call.namespace,
+            "resourceUri": call.id, "operationName": operation, "status": "Succeeded",
+            "subscriptionId": call.subscription, "tenantId": "00000000-0000-0000-0000-000000000000",
+        },
+    }
+    op = state.pending(call.id_of(1))
+    if op is None:
+        state.say(event)
+    else:
+        op.event = event
 
 
 def note_event(state: State, resource_id: str, operation: str, at: str) -> None:
@@ -106,11 +143,13 @@ def read_activity(call: Call) -> Answer:
         raise ArmError(400, "BadRequest", "The $filter must hold eventTimestamp.")
     start = datetime.fromisoformat(since[1])
     group = re.search(r"resourceGroupName eq '([^']+)'", text)
+    resource = re.search(r"resourceUri eq '([^']+)'", text)
     found = [
         e for e in call.state.activity
         if e["subscriptionId"].lower() == call.subscription.lower()
         and datetime.fromisoformat(e["eventTimestamp"]) >= start
         and (group is None or e["resourceGroupName"].lower() == group[1].lower())
+        and (resource is None or e["resourceId"].lower() == resource[1].lower())
     ]
     return Answer(200, {"value": found[::-1]})
 

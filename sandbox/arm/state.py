@@ -96,6 +96,8 @@ class Operation:
     """Its part of the URL."""
     fail: Callable[[], None] | None = None
     """What an error leaves behind."""
+    event: dict[str, Any] | None = None
+    """What is said of it when it has succeeded."""
 
 
 class Bucket:
@@ -159,6 +161,8 @@ class State:
         """Ids, lower-cased, that the graph does not know yet."""
         self.ghosts: list[dict[str, Any]] = []
         """Rows that the graph still shows of what is gone."""
+        self.on_event: Callable[[dict[str, Any]], None] | None = None
+        """Who hears of what is written and deleted, as Event Grid would say it."""
         self.pointers: tuple[int, Any] | None = None
         self.buckets: dict[str, Bucket] = {}
 
@@ -182,6 +186,7 @@ class State:
             op.fail()
         if not op.error:
             op.finish()
+            self.say(op.event)
             if op.effect is not None:
                 late = max(0.0, time.monotonic() - op.due)
                 self.effects.append({"at": time.time() - late, **op.effect()})
@@ -205,6 +210,11 @@ class State:
                 if self.operations[key].status != "InProgress":
                     del self.operations[key]
         return op
+
+    def say(self, event: dict[str, Any] | None) -> None:
+        """Have it heard."""
+        if event is not None and self.on_event is not None:
+            self.on_event(event)
 
     def pending(self, prefix: str) -> Operation | None:
         """An operation under way on this resource or a child of it."""

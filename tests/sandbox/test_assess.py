@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from remediation.api import Request
+from remediation.inputs import Request
 from tests.azure import Azure
 from tests.estate import ATTACKER, COMPUTE, SUB, alert
 from tests.sandbox.test_tracing import LB, site

@@ -540,7 +540,7 @@ def test_every_alert_behind_a_block_is_told_of_its_end(azure: Azure):
 
 
 def test_the_health_answer_stands_though_the_overdue_sweep_cannot_run(azure: Azure):
-    from remediation.api import Request
+    from remediation.inputs import Request
 
     azure.world.seed(estate())
     azure.attack()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from remediation.errors import Conflict, NoCapacity
+from remediation.errors import Invalid, NoCapacity
 from remediation.firewall.edit import same, to_write, with_deny, with_restored, without, without_collection
 from remediation.firewall.rogue import Class, Hosts, find
 from remediation.firewall.rules import Kind, Where, rules_of_classic, rules_of_policies
@@ -99,15 +99,15 @@ def test_nothing_is_put_back_where_something_else_stands():
     body, place = group(collection(FINE, network())), [where("any")]
     taken = without(body, place)
     taken["properties"]["ruleCollections"][0]["rules"].append(network(ports=["1"]))
-    with pytest.raises(Conflict, match="another rule any"):
+    with pytest.raises(Invalid, match="another rule any"):
         with_restored(taken, body, place)
     turned = without(body, place)
     turned["properties"]["ruleCollections"][0]["action"] = {"type": "Deny"}
-    with pytest.raises(Conflict, match="now one of Deny"):
+    with pytest.raises(Invalid, match="now one of Deny"):
         with_restored(turned, body, place)
     lone = group(collection(network()))
     full = group(collection(FINE, name="other"))
-    with pytest.raises(Conflict, match="priority 200 is taken"):
+    with pytest.raises(Invalid, match="priority 200 is taken"):
         with_restored(full, lone, place)
 
 
