@@ -2,7 +2,8 @@
 to a deployed app's HTTP API.
 
     python -m remediation explain FILE [--json] [--url URL --key KEY]
-    python -m remediation blocks|replay|revoke|approvals|approve|alert|health … --url URL --key KEY
+    python -m remediation blocks|replay|revoke|approvals|approve|alert|firewall|health … \
+        --url URL --key KEY
 """
 
 from __future__ import annotations
@@ -63,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("id")
     one.add_argument("decision", choices=["approve", "reject"])
     one.add_argument("--reason", required=True)
+    one = _remote(verbs, "firewall", "rogue firewall rules: list, scan, say yes or no, approve, put back",
+                  _firewall)
+    one.add_argument("verb", choices=["list", "scan", *ABOUT_ONE])
+    one.add_argument("id", nargs="?", default="",
+                     help=f"the incident ({', '.join(ABOUT_ONE)}), or the firewall to scan (all unless told)")
+    one.add_argument("--reason", default="", help="why; asked for wherever something is decided")
+    one.add_argument("--state", default="", help="list: only those in this state")
+    one.add_argument("--days", type=int, help="approve: so long (90 unless told)")
     one = _remote(verbs, "alert", "normal form, plan and timeline of an alert", _alert)
     one.add_argument("id")
     _remote(verbs, "health", "what is reachable", _health)
@@ -186,6 +195,26 @@ def _approvals(args: argparse.Namespace) -> int:
 def _approve(args: argparse.Namespace) -> int:
     return _call(args, "POST", f"approvals/{args.id}",
                  body={"decision": args.decision, "reason": args.reason})
+
+
+ABOUT_ONE = ("remove", "keep", "approve", "restore")
+
+
+def _firewall(args: argparse.Namespace) -> int:
+    if args.verb == "list":
+        return _call(args, "GET", "firewall", state=args.state)
+    if args.verb == "scan":
+        return _call(args, "POST", "firewall/scan", body={"firewall": args.id} if args.id else {})
+    if not args.id or not args.reason:
+        print(f"firewall {args.verb}: an incident's id and --reason are missing", file=sys.stderr)
+        return EXIT_BAD
+    said: dict[str, Any] = {"reason": args.reason}
+    if args.verb == "approve":
+        return _call(args, "POST", "firewall/approve",
+                     body={**said, "incident": args.id, **({"days": args.days} if args.days else {})})
+    if args.verb == "restore":
+        return _call(args, "POST", f"firewall/restore/{args.id}", body=said)
+    return _call(args, "POST", f"firewall/decide/{args.id}", body={**said, "decision": args.verb})
 
 
 def _alert(args: argparse.Namespace) -> int:

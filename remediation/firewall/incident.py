@@ -190,6 +190,16 @@ def together(findings: Iterable[Finding]) -> list[Finding]:
     return list(found.values())
 
 
+def in_hand(finding: Finding, known: Iterable[Incident]) -> bool:
+    """Is the finding but a part of what is being dealt with: half of what is taken out, or what a Deny of
+    ours stands before?"""
+    rules = {(r.where, r.digest) for r in finding.rules}
+    return any(
+        i.id != finding.meaning and rules <= {(p.where, p.digest) for p in i.parts}
+        for i in known
+        if i.state in UNDER_WAY or (i.state is State.REMOVED and i.action is FirewallAction.DENY))
+
+
 @dataclass(frozen=True, slots=True)
 class Around:
     """What a decision needs besides the finding. `active`: the machine is in an incident of ours, alerts or

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,17 @@ from remediation.cloud.activity import ActivityLog
 from remediation.cloud.firewalls import Firewalls
 from remediation.cloud.machines import Machines
 from remediation.errors import Conflict, PermanentError, RemediationError
-from remediation.firewall.incident import Around, Author, Do, Incident, Next, State, consider, together
+from remediation.firewall.incident import (
+    Around,
+    Author,
+    Do,
+    Incident,
+    Next,
+    State,
+    consider,
+    in_hand,
+    together,
+)
 from remediation.firewall.rogue import Class, Finding, find
 from remediation.ledger import Ledger
 from remediation.ledger.block import Block
@@ -111,11 +121,13 @@ class Watch:
         with self._lock:
             self._looked[firewall] = started
         approved = {a.digest for a in self._ledger.firewall.approved(started)}
-        findings = together(find(enforced.rules, enforced.hosts, approved))
+        known = self._ledger.firewall.of_firewall(firewall)
+        findings = [f for f in together(find(enforced.rules, enforced.hosts, approved))
+                    if not in_hand(f, known)]
         if enforced.trouble:
             say(_log, "firewall-trouble", level=logging.WARNING, firewall=firewall, trouble=enforced.trouble)
         found = [self._judge(one, author, deadline) for one in findings]
-        self._lapse(firewall, {f.meaning for f in findings}, approved)
+        self._lapse(known, {f.meaning for f in findings}, approved)
         say(_log, "firewall-looked", firewall=firewall, rules=len(enforced.rules.rules), findings=len(found))
         return found
 
@@ -152,9 +164,9 @@ class Watch:
             incident = self._removal.go_on(incident.id, deadline) or incident
         return incident
 
-    def _lapse(self, firewall: str, found: set[str], approved: set[str]) -> None:
-        """What was found on this firewall, and is not there any more."""
-        for one in self._ledger.firewall.of_firewall(firewall):
+    def _lapse(self, known: Sequence[Incident], found: set[str], approved: set[str]) -> None:
+        """What was found on this firewall before the look, and is not there any more."""
+        for one in known:
             if one.id in found or one.state not in LAPSED:
                 continue
             silent = any(p.digest in approved for p in one.parts)

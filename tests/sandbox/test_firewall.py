@@ -596,3 +596,30 @@ def test_a_machine_in_an_alert_has_its_firewalls_looked_at(azure: Azure):
     azure.deliver(azure.know(alert("vm2")))
     settle(azure, 2)
     assert incident(azure).state is State.ASKING
+
+
+def test_changing_firewalls_uses_every_action_that_the_role_adds_for_it(azure: Azure):
+    azure.world.tune(settle=0)
+    data = site({**ROGUE, "name": "one"}, network("two", ["10.1.0.9"], ["20.0.0.0/8"], ["443"], ["TCP"],
+                                                  destinationIpGroups=[f"{NETWORK}/ipGroups/servers"]))
+    group = data["groups"][0]
+    group["publicIps"] = [{"name": "pip", "address": "203.0.113.77"}]
+    seed(azure, data)
+    (one,) = look(azure)
+    approve(azure, one)
+    settle(azure)
+    azure.world.seed({"resources": [{
+        "id": FIREWALL, "name": "fw", "location": "westeurope", "properties": {
+            "ipConfigurations": [{"name": "c", "properties": {
+                "subnet": {"id": f"{NETWORK}/virtualNetworks/hub/subnets/AzureFirewallSubnet"},
+                "publicIPAddress": {"id": f"{NETWORK}/publicIPAddresses/pip"}}}],
+            "networkRuleCollections": [{"name": "n", "properties": {
+                "priority": 100, "action": {"type": "Allow"}, "rules": [
+                    {"name": "all", "protocols": ["Any"], "sourceAddresses": ["10.1.0.5"],
+                     "destinationAddresses": ["*"], "destinationPorts": ["*"]}]}}]}}]})
+    classic = [i for i in look(azure) if i.kind == "rogue"]
+    approve(azure, classic[0])
+    settle(azure)
+    assert {i.state for i in azure.ledger.firewall.all()} == {State.REMOVED}
+    used = set(azure.world.control("GET", "role")[IDENTITY])
+    assert {a.lower() for a in firewall_actions()} <= used

@@ -12,8 +12,10 @@ from remediation.policy import DEFAULT_POLICY
 from tests.azure import Azure
 from tests.estate import COMPUTE, GROUP, NETWORK, SUB, estate, nsg_path
 from tests.role import IDENTITY, role_actions
+from tests.sandbox.test_firewall import site as walled
 from tests.sandbox.test_tracing import hub, site
 from tests.sandbox.test_waf import site as shielded
+from tests.unit.firewalls import network
 
 
 def test_a_life_with_all_its_side_ways_uses_every_action_of_the_role(azure: Azure, tmp_path: Path):
@@ -21,6 +23,8 @@ def test_a_life_with_all_its_side_ways_uses_every_action_of_the_role(azure: Azur
     policy.write_text(DEFAULT_POLICY.read_text().replace("azure_confirms = false", "azure_confirms = true"))
     azure.start(RESPONDER_POLICY=str(policy))
     azure.world.seed(estate())
+    azure.world.arm("POST", "/providers/Microsoft.ResourceGraph/resources?api-version=2021-03-01",
+                    {"query": "resources | take 1"})  # it knows the estate; what comes later it will not
     azure.world.tune(settle=0.3, graph_lag=60)  # operations are polled; public addresses read by GET
     nic = {"location": "westeurope", "properties": {"ipConfigurations": [{
         "name": "ipconfig1", "properties": {
@@ -53,6 +57,16 @@ def test_a_life_with_all_its_side_ways_uses_every_action_of_the_role(azure: Azur
     azure.start()
     azure.attack(resourceIdentifiers=[
         {"type": "AzureResource", "azureResourceId": f"{NETWORK}/applicationGateways/agw"}])
+    azure.world.tune(settle=0, graph_lag=0)
+    firewalls = walled(network(sources=[], sourceIpGroups=[f"{NETWORK}/ipGroups/servers"]))
+    firewalls.pop("peerings")
+    azure.world.seed(firewalls)
+    azure.world.seed({"resources": [{
+        "id": f"{NETWORK}/azureFirewalls/hub", "name": "hub", "location": "westeurope", "properties": {
+            "virtualHub": {"id": f"{NETWORK}/virtualHubs/hub"}}}, {
+        "id": f"{NETWORK}/virtualHubs/hub", "name": "hub", "location": "westeurope", "properties": {}}]})
+    for one in azure.app.watch._firewalls.all(azure.app.budget()):
+        azure.app.watch.look(one, azure.app.budget())
     assert azure.app.operator.health(azure.app.budget())["ok"]
     used = set(azure.world.control("GET", "role")[IDENTITY])
     assert used == {a.lower() for a in role_actions()}
