@@ -26,8 +26,8 @@ def on_firewall_change(event: func.EventGridEvent) -> None:
     """A resource of the subscription was written, deleted or acted upon: was it a firewall's?"""
     at: datetime | None = getattr(event, "event_time", None) or getattr(event, "time", None)
     responder_app().on_firewall_change({
-        "type": event.event_type, "subject": event.subject, "data": event.get_json(),
-        "time": at.isoformat() if at else ""})
+        "type": getattr(event, "event_type", None) or getattr(event, "type", None),
+        "subject": event.subject, "data": event.get_json(), "time": at.isoformat() if at else ""})
 
 
 @app.timer_trigger(arg_name="timer", schedule="%SWEEP_SCHEDULE%", use_monitor=True)

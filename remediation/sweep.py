@@ -30,6 +30,7 @@ from remediation.owned import Ownership
 from remediation.policy import Policy
 from remediation.responder import Responder
 from remediation.rogues import Removal, Watch
+from remediation.rogues.desk import SCAN
 from remediation.settings import Settings
 from remediation.surroundings import SurroundingsReader
 
@@ -249,7 +250,7 @@ class Sweep:
             ("estate", self._policy.guardrails.estate_max_age / 8,
              lambda: self._surroundings.refresh(deadline)),
             ("orphans", ORPHAN_SCAN, lambda: self._scan_orphans(deadline)),
-            ("firewalls", self._policy.firewall.scan, lambda: self._watch.everywhere(deadline)),
+            (SCAN, self._policy.firewall.scan, lambda: self._watch.everywhere(deadline)),
             ("retention", min(CLEAN_UP, self._retention / 20), lambda: self._clean_up(deadline)),
         )
         for name, every, run in jobs:

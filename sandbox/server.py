@@ -26,6 +26,8 @@ from sandbox.identity import Identity, Tokens
 from sandbox.log import Log
 from sandbox.proxy import Door
 
+TICK_SECONDS = 0.2
+
 
 def free_port() -> int:
     """A loopback port nobody listens on now."""
@@ -118,6 +120,13 @@ class Sandbox:
                for s, port in self._doors.items()},
         }
 
+    async def _tick(self) -> None:
+        """Operations end by themselves: who is to hear of it must not wait for somebody's next request."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            if self.state.running:
+                self.state.settle()
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve until the block ends."""
@@ -138,9 +147,11 @@ class Sandbox:
             for task in tasks:
                 if task.done():
                     task.result()
+        ticking = asyncio.create_task(self._tick())
         try:
             yield
         finally:
+            ticking.cancel()
             for server in self._servers:
                 server.should_exit = True
             await asyncio.gather(*tasks, return_exceptions=True)

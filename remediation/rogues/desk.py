@@ -18,6 +18,8 @@ from remediation.policy import FirewallAction
 from remediation.rogues.removal import Removal
 from remediation.rogues.watch import Watch
 
+SCAN = "firewalls"
+"""The sweep's job that has all firewalls looked at."""
 MAY_GO = frozenset({State.ASKING, State.TOLD, State.STOPPED, State.FAILED, State.RESTORED})
 """A person may have a rule taken out that is found in one of these states."""
 
@@ -45,7 +47,8 @@ class Desk:
     def scan(self, firewall: str, deadline: Deadline) -> dict[str, Any]:
         """Look at one firewall now, or have all looked at by the next sweep."""
         if not firewall:
-            return {"queued": self._watch.everywhere(deadline)}
+            self._ledger.control.unfinished_job(SCAN)
+            return {"queued": True}
         found = self._watch.look(firewall.lower().rstrip("/"), deadline)
         return {"incidents": [i.to_json() for i in found]}
 

@@ -33,8 +33,8 @@ from remediation.topology import name_of
 
 _log = logging.getLogger(__name__)
 
-AGAIN, LATER = timedelta(seconds=20), timedelta(minutes=5)
-"""So soon the next pass comes by: while Azure is at work, and after something went wrong."""
+AGAIN_SECONDS, LATER = 20.0, timedelta(minutes=5)
+"""So soon the next pass comes by: while Azure is at work, and after it has long been."""
 TRIES = 3
 """So often a write that Azure accepted, and a firewall then could not take over, is made."""
 TELL_AFTER = 12
@@ -67,8 +67,8 @@ class Removal:
             return self._expired(incident)
         if incident.state not in UNDER_WAY:
             return incident
-        self._ledger.work.rogue(incident.id, self._clock.now() + (AGAIN if incident.attempts < TELL_AFTER
-                                                                  else LATER))
+        self._ledger.work.rogue(
+            incident.id, self._clock.now() + (self._again if incident.attempts < TELL_AFTER else LATER))
         if self._held_back(incident):
             return incident
         lease = self._ledger.leases.take(f"{incident.firewall}/incidents/{incident.id}", self._clock)
@@ -94,6 +94,10 @@ class Removal:
         except TemporaryError as error:
             say(_log, "rogue-left", incident=incident.id, error=str(error))
             return self._tried(incident_id)
+
+    @property
+    def _again(self) -> timedelta:
+        return timedelta(seconds=min(AGAIN_SECONDS, self._settings.sweep_seconds))
 
     def _held_back(self, incident: Incident) -> bool:
         """Acting is paused, or capped below what a person said, or the policy: what is recorded stays to be
@@ -264,7 +268,7 @@ class Removal:
         see."""
         now = self._clock.now()
         if look:
-            self._ledger.work.firewall(incident.firewall, now + AGAIN)
+            self._ledger.work.firewall(incident.firewall, now + self._again)
         self._notifier.tell(
             kind, f"rogue rule {', '.join(str(p.where) for p in incident.parts)}: {detail}",
             alerts=incident.alerts, incident=incident.id, machine=incident.machine,

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sandbox.demo import count
+from sandbox.demo import count, firewall
 from sandbox.demo.estate import ESTATE, c2_alert, element_id, name_of
 from sandbox.world import ROOT, FunctionsHost, World, waiting
 
@@ -109,6 +109,7 @@ class Story:
         self.check_numbers(numbers)
         self.traced()
         numbers["traced"] = count.traced(self.world)
+        numbers["firewall"] = firewall.play(self)
         result = {"ok": not self.failures, **numbers,
                   "seconds": round(time.monotonic() - started, 1)}
         self.tell_summary(result)
@@ -121,6 +122,7 @@ class Story:
         self.world.tune(settle=SETTLE_SECONDS)
         policy = self.world.folder / "policy.toml"
         text = (ROOT / "remediation" / "policy.toml").read_text()
+        text = text.replace('action = "ask"', 'action = "remove"')
         policy.write_text(text.replace('lifetime = "24h"', f'lifetime = "{LIFETIME_SECONDS}s"'))
         self.host = self.world.start_host(
             RESPONDER_MODE="enforce", RESPONDER_DEPLOYMENT="demo", RESPONDER_POLICY=str(policy),
