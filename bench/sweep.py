@@ -25,7 +25,7 @@ from sandbox.world import World
 DUE = 10
 PER_NSG = 100
 AT_ONCE = {**AZURE, "settle": 0, "read": 0, "write": 0, "throttle": False, "retry_after": False}
-JOBS = ("reconcile", "estate", "orphans", "retention")
+JOBS = ("reconcile", "estate", "orphans", "firewalls", "retention")
 BOTH = (Direction.OUTBOUND, Direction.INBOUND)
 
 

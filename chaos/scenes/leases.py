@@ -84,7 +84,7 @@ def prolonged(stage: Stage) -> None:
         life.deliver(life.attack())
         life.azure.clock.forward(hours=LIFE_HOURS)
         life.azure.start()  # what a process keeps in memory for half a minute is no day old
-        for job in ("reconcile", "estate", "orphans", "retention"):
+        for job in ("reconcile", "estate", "orphans", "firewalls", "retention"):
             life.azure.app.ledger.control.begin_job(job, life.azure.clock.now(), life.azure.clock.shift * 0)
         life.azure.faults({"skip": n, "delay": 0.15})
         lift = aside(life.timer)

@@ -20,7 +20,7 @@ BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
 SETTINGS = {"RESPONDER_LEASE_SECONDS": "2", "RESPONDER_DRIFT_SECONDS": "86400"}
 LEASE_OVER = 3.1
 """Seconds: the lease and the grain of the table service's clock."""
-JOBS = ("reconcile", "estate", "orphans", "retention")
+JOBS = ("reconcile", "estate", "orphans", "firewalls", "retention")
 PARTS = 4
 MOST_REQUESTS = 120
 
