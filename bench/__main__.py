@@ -15,7 +15,7 @@ from rich.console import Console
 from bench import report
 from bench.contest import LIMIT_SECONDS, PEERS, RAISED_CAPS, Outcome, run_all
 from bench.loads import all_loads, storm
-from bench.starts import alerts_per_second, cold_start, first_block, real_alerts
+from bench.starts import alerts_per_second, cold_start, deliveries, first_block, real_alerts
 from bench.sweep import counted_world, day_after, ratios, sweep_cost
 from bench.tracing import look, pool_loads
 from sandbox.world import ROOT, World
@@ -107,6 +107,9 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder, World(Path(folder)) as world:
             cold = cold_start(world, 1 if self.quick else 9)
             first = first_block(world, one, 0.3 if self.quick else 3)
+            if not self.quick:
+                floor = {f"hosts_{n}": deliveries(world, storm(1000), n) for n in (1, 2, 4)}
+                self.results["empty_app_1000_deliveries"] = floor
         raws, which = real_alerts(RECORDED, storm(20).alerts)
         self.results |= {
             "cold_start": cold, "cold_start_ratio": cold["ratio"], "first_block_seconds": first,

@@ -1,4 +1,5 @@
-"""Cold start, the first block of a cold process, and how fast alerts are parsed and decided."""
+"""Cold start, the first block of a cold process, how fast alerts are parsed and decided; and what the
+surroundings take for themselves: the same deliveries to an app that does nothing."""
 
 from __future__ import annotations
 
@@ -8,11 +9,13 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.contest import Ours, contest
+import psutil
+
+from bench.contest import IN_FLIGHT, Ours, contest
 from bench.loads import Load
 from remediation.alerts import normalise
 from remediation.errors import MalformedAlert
@@ -55,13 +58,41 @@ for name in ("replay", "blocks", "revoke", "extend", "approvals", "approve", "pa
 """An app with as many triggers of the same kinds that do nothing."""
 
 
+@contextlib.contextmanager
+def empty_app() -> Iterator[Path]:
+    """The folder of an app that does nothing."""
+    with tempfile.TemporaryDirectory(prefix="empty-app-") as folder:
+        (Path(folder) / "function_app.py").write_text(EMPTY)
+        shutil.copy(ROOT / "host.json", folder)
+        yield Path(folder)
+
+
+def deliveries(world: World, load: Load, hosts: int) -> dict[str, float]:
+    """Seconds, and CPU of all processes there are, for as many deliveries at the same concurrency to
+    functions that do nothing: a storm cannot end sooner on this machine."""
+    world.control("POST", "reset")
+    with empty_app() as folder:
+        running = [world.start_host(f"floor-{hosts}-{n}", folder) for n in range(hosts)]
+        try:
+            world.subscribe(*running, in_flight=IN_FLIGHT)
+            everyone = [psutil.Process(p.popen.pid) for p in world.processes]
+            before = sum(sum(p.cpu_times()[:2]) for p in everyone)
+            started = time.perf_counter()
+            world.publish_all(load.alerts)
+            if not world.settled(120):
+                raise RuntimeError("an app that does nothing did not take the deliveries")
+            seconds = time.perf_counter() - started
+            spent = sum(sum(p.cpu_times()[:2]) for p in everyone) - before
+        finally:
+            for host in running:
+                world.stop_host(host)
+    return {"seconds": round(seconds, 2), "cpu_seconds": round(spent, 2)}
+
+
 def cold_start(world: World, runs: int) -> dict[str, float]:
     """Seconds from the process's start until it is indexed and serves: ours against empty functions,
     turn by turn, medians."""
-    folder = Path(tempfile.mkdtemp(prefix="empty-app-"))
-    try:
-        (folder / "function_app.py").write_text(EMPTY)
-        shutil.copy(ROOT / "host.json", folder)
+    with empty_app() as folder:
         seconds: dict[str, list[float]] = {"ours": [], "empty": []}
         for n in range(runs):
             for name, app in (("ours", ROOT), ("empty", folder)):
@@ -69,8 +100,6 @@ def cold_start(world: World, runs: int) -> dict[str, float]:
                 host = world.start_host(f"start-{name}-{n}", app)
                 seconds[name].append(time.perf_counter() - started)
                 world.stop_host(host)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     ours, empty = (statistics.median(seconds[k]) for k in ("ours", "empty"))
     return {"seconds": round(ours, 3), "empty_seconds": round(empty, 3), "ratio": round(ours / empty, 3)}
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import uvloop
 
 from sandbox.estates import generate
 from sandbox.server import Sandbox
@@ -43,7 +44,7 @@ def main() -> int:
         if not port.isdigit():
             parser.error(f"--door {text}: expected SERVICE=PORT")
         doors[service] = int(port)
-    asyncio.run(_serve(Sandbox(args.folder, doors, storage=args.storage)))
+    uvloop.run(_serve(Sandbox(args.folder, doors, storage=args.storage)))
     return 0
 
 

@@ -45,6 +45,8 @@ class Graph:
         self._built = self._copied = -1
         self._rows: list[dict[str, Any]] = []
         self._alerts: list[dict[str, Any]] = []
+        self._shown: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+        """Each alert as ARM has it, and its row: made anew only where the alert is another."""
         self._seen: tuple[int, float] = (-1, 0.0)
         self._types: set[str] = set()
         self._filled: list[dict[str, Any]] | None = None
@@ -56,8 +58,10 @@ class Graph:
             unseen = self._state.unseen
             self._rows = [r for r in routes_rows(self._state) if str(r["id"]).lower() not in unseen]
             self._rows += self._state.ghosts
-            alerts = [graph_row(a, a["id"].split("/")[2]) for a in self._state.alerts.values()]
-            self._alerts = self._alerts if alerts == self._alerts else alerts
+            shown = {name: old if (old := self._shown.get(name)) and old[0] is body else (
+                body, graph_row(body, body["id"].split("/")[2])) for name, body in self._state.alerts.items()}
+            if shown != self._shown:  # a storm writes rules, and its alerts stay as they are
+                self._shown, self._alerts = shown, [row for _, row in shown.values()]
 
     def warm(self) -> None:
         """Load the engine and make the tables: Azure's first answer is no slower than its second."""
@@ -164,7 +168,7 @@ class Graph:
                                  if not r["type"].startswith(OF_COMPUTE) and r["type"] != OF_NETWORK])
         self._fill("networkresources", network)
         self._fill("computeresources", compute)
-        if self._filled is not self._alerts:  # a storm writes rules, and its alerts stay as they are
+        if self._filled is not self._alerts:
             self._fill("securityresources", self._alerts)
             self._filled = self._alerts
         self._types = {str(r.get("type", "")).lower() for r in (*self._rows, *self._alerts)}

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
 
@@ -22,7 +23,9 @@ from remediation.errors import Invalid
 from remediation.settings import Settings
 
 if TYPE_CHECKING:
+    from azure.core import PipelineClient
     from azure.core.credentials import TokenCredential
+    from azure.core.pipeline.policies import AzureSasCredentialPolicy
     from azure.core.pipeline.transport import RequestsTransport
     from azure.data.tables import TableServiceClient
     from azure.mgmt.network import NetworkManagementClient
@@ -38,6 +41,10 @@ CA_FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 CONNECT_SECONDS, READ_SECONDS = 3.0, 10.0
 LEAST_SECONDS = 0.5
 """One request to ARM may take so long; what takes longer in Azure is an operation that is polled."""
+STORAGE_SCOPE = "https://storage.azure.com/.default"
+EMULATOR = ("devstoreaccount1",
+            "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==")
+"""The storage emulator's name and key, known to all, which `UseDevelopmentStorage=true` stands for."""
 STORAGE_SECONDS = (2.0, 4.0)
 """To connect and to answer: three tries of a table call stay within what a trigger may take."""
 
@@ -58,6 +65,22 @@ def _transport(connect: float, read: float) -> RequestsTransport:
         session=session, connection_timeout=connect, read_timeout=read,
         connection_verify=next(filter(None, map(os.environ.get, CA_FILES)), True),
     )
+
+
+def _with_local_key(connection: str) -> AzureSasCredentialPolicy[Any, Any]:
+    """Sign in to a storage emulator: a connection string is taken for local storage only, whose key is no
+    secret."""
+    from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+    from azure.core.pipeline.policies import AzureSasCredentialPolicy
+    from azure.data.tables import AccountSasPermissions, ResourceTypes, generate_account_sas
+
+    parts = dict(part.split("=", 1) for part in connection.split(";") if "=" in part)
+    named = EMULATOR if "UseDevelopmentStorage" in parts else (parts["AccountName"], parts["AccountKey"])
+    sas = generate_account_sas(
+        AzureNamedKeyCredential(*named),
+        resource_types=ResourceTypes(object=True), expiry=datetime(9999, 1, 1, tzinfo=UTC),
+        permission=AccountSasPermissions(read=True, add=True, update=True, delete=True, write=True))
+    return AzureSasCredentialPolicy(AzureSasCredential(sas))
 
 
 def timeouts(deadline: Deadline) -> dict[str, Any]:
@@ -150,9 +173,7 @@ class Clients:
         def make() -> TableServiceClient:
             from azure.data.tables import TableServiceClient
 
-            options: dict[str, Any] = {
-                "retry_total": 0, "transport": _transport(*STORAGE_SECONDS),
-            }
+            options: dict[str, Any] = {"retry_total": 0, "transport": self._to_tables()}
             s = self._settings
             if s.storage_connection:
                 return TableServiceClient.from_connection_string(s.storage_connection, **options)
@@ -161,6 +182,28 @@ class Clients:
             )
 
         return self._once("tables", make)  # type: ignore[no-any-return]  # kept as Any
+
+    def _to_tables(self) -> RequestsTransport:
+        made: RequestsTransport = self._once("transport/tables", lambda: _transport(*STORAGE_SECONDS))
+        return made
+
+    def table_requests(self) -> tuple[PipelineClient[Any, Any], str]:
+        """For requests to the tables that azure-data-tables has no lean way for (`table_batch`): azure-core's
+        own client, signed in as the SDK's is; and the endpoint."""
+
+        def make() -> tuple[PipelineClient[Any, Any], str]:
+            from azure.core import PipelineClient
+            from azure.core.pipeline.policies import BearerTokenCredentialPolicy, UserAgentPolicy
+
+            endpoint = self.tables().url.partition("?")[0].rstrip("/")
+            if self._settings.storage_connection:
+                signed: Any = _with_local_key(self._settings.storage_connection)
+            else:
+                signed = BearerTokenCredentialPolicy(self.credential(), STORAGE_SCOPE)
+            policies = [UserAgentPolicy(USER_AGENT), signed]
+            return PipelineClient(endpoint, policies=policies, transport=self._to_tables()), endpoint
+
+        return self._once("table_requests", make)  # type: ignore[no-any-return]  # kept as Any
 
     def queue(self, name: str) -> QueueClient:
         """azure-storage-queue, in the encoding that the Functions host expects."""

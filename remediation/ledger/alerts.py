@@ -16,8 +16,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from remediation.cloud.table_batch import Op
 from remediation.errors import Conflict
-from remediation.ledger.forms import CHUNK, Op, Row, encode, pack, unpack
+from remediation.ledger.forms import CHUNK, Row, encode, pack, unpack
 from remediation.ledger.store import Tables
 from remediation.model import Alert, Plan, Verdict, from_utc, utc
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from remediation.cloud.table_batch import Op
 from remediation.errors import Conflict
 from remediation.ledger.block import (
     Block,
@@ -18,7 +19,7 @@ from remediation.ledger.block import (
     targets_from_json,
     targets_to_json,
 )
-from remediation.ledger.forms import Op, Row, decode, encode, pack, unpack
+from remediation.ledger.forms import Row, decode, encode, pack, unpack
 from remediation.ledger.store import MAX_TRANSACTION, Tables
 from remediation.model import (
     ENDED_STATES,

@@ -6,9 +6,9 @@ import gzip
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 CHUNK = 60 * 1024
 MAX_CHUNKS = 15
@@ -28,17 +28,6 @@ class Row:
         """A value as text, '' if absent."""
         value = self.values.get(name)
         return "" if value is None else str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Op:
-    """One operation of a transaction. `put` replaces the row, under `etag` if it is given."""
-
-    kind: Literal["insert", "put", "upsert", "delete"]
-    partition: str
-    key: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    etag: str = ""
 
 
 def encode(text: str) -> str:

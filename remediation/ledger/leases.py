@@ -18,8 +18,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from remediation.clock import Clock
+from remediation.cloud.table_batch import Op
 from remediation.errors import Conflict, LeaseLost
-from remediation.ledger.forms import Op, Row, encode
+from remediation.ledger.forms import Row, encode
 from remediation.ledger.store import Tables
 from remediation.model import from_utc
 

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from remediation.cloud.clients import Clients
 from remediation.cloud.failures import translated
 from remediation.cloud.retry import briefly
+from remediation.cloud.table_batch import Op, transact
 from remediation.errors import Conflict, NotFound, RemediationError, Unavailable
-from remediation.ledger.forms import Op, Row, decode
+from remediation.ledger.forms import Row, decode
 from remediation.model import utc
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ class Tables:
             if name not in self._made:
                 self._made[name] = self._clients.tables().get_table_client(self._prefix + name)
             return self._made[name]
+
+    def transact(self, name: str, ops: Sequence[Op]) -> list[str]:
+        """Several changes of one partition of a table, all or nothing → the new etags."""
+        client, endpoint = self._clients.table_requests()
+        return transact(client, endpoint, self._prefix + name, ops)
 
     def unreadable(self, table: str, row: Row, error: Exception, *, aside: bool) -> None:
         """Tell of a row that cannot be read, once in the life of this process."""
@@ -246,14 +252,10 @@ class Table:
             raise ValueError("a transaction has one partition and at most 100 operations")
         if len(ops) == 1:
             return [self._single(ops[0])]
-        batch = [_batch_op(op) for op in ops]
         try:
-            results = self._with_table(
-                "transact on", lambda: self._tables.client(self.name).submit_transaction(batch)
-            )
+            return self._with_table("transact on", lambda: self._tables.transact(self.name, ops))
         except NotFound as error:
             raise Conflict(f"{self.name}: a row of the transaction is gone") from error
-        return [str(r.get("etag") or "") for r in results]
 
     def _single(self, op: Op) -> str:
         if op.kind == "insert":
@@ -323,20 +325,6 @@ class Table:
             return _asked(f"query {self.name}", call)
         except NotFound:
             return [], ""
-
-
-def _batch_op(op: Op) -> Any:
-    from azure.core import MatchConditions
-
-    entity = _entity(op.partition, op.key, op.values)
-    if op.kind == "insert":
-        return ("create", entity)
-    if op.kind == "upsert":
-        return ("upsert", entity, {"mode": "replace"})
-    condition = {"etag": op.etag, "match_condition": MatchConditions.IfNotModified}
-    if op.kind == "delete":
-        return ("delete", entity, condition)
-    return ("update", entity, {"mode": "replace", **condition})
 
 
 def _entity(partition: str, key: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from remediation.clock import bucket
+from remediation.cloud.table_batch import Op
+from remediation.gather import GatherBy
 from remediation.ledger.forms import Row, encode
-from remediation.ledger.store import Tables
+from remediation.ledger.store import MAX_TRANSACTION, Tables
 from remediation.model import from_utc, utc
 
 SHARDS = 4
@@ -48,12 +50,18 @@ class Work:
     def __init__(self, tables: Tables) -> None:
         self._table = tables.table("work")
         self._left: dict[str, datetime] = {}
+        self._together: GatherBy[str, Op, None] = GatherBy(self._write, MAX_TRANSACTION)
 
     def hint(self, kind: str, thing: str, at: datetime, **values: Any) -> None:
-        """Leave a hint."""
+        """Leave a hint; those that are left while another is being written are written together."""
         shard = str(zlib.crc32(f"{kind}|{thing}".encode()) % SHARDS)
         key = f"{utc(at)}|{kind}|{encode(thing)}"
-        self._table.upsert(shard, key, {"kind": kind, "thing": thing, **values})
+        self._together(shard, Op("upsert", shard, key, {"kind": kind, "thing": thing, **values}))
+
+    def _write(self, _: str, ops: Sequence[Op]) -> list[None]:
+        """All of one shard: of the same hint the last one."""
+        self._table.transaction({op.key: op for op in ops}.values())
+        return [None] * len(ops)
 
     def nsg(self, nsg_id: str, at: datetime) -> None:
         """Leave a hint to commit this NSG then; hints that fall together are one."""
@@ -99,8 +107,8 @@ class Work:
                   alert=alert_id, accusation=accusation)
 
     def due(self, now: datetime, most: int) -> list[Hint]:
-        """What is to be looked at now, at most so many: NSGs and questions before alerts, so that a
-        flood of alerts keeps no lift waiting; then the oldest first."""
+        """What is to be looked at now, at most so many: NSGs and questions before firewalls, which take
+        long, and before alerts, so that a flood of them keeps no lift waiting; then the oldest first."""
         urgent = self._due(f"kind ne '{ALERT}'", now, most)
         rest = self._due(f"kind eq '{ALERT}'", now, most - len(urgent)) if len(urgent) < most else []
         return urgent + rest
@@ -113,7 +121,7 @@ class Work:
                 now=utc(now) + "~",
             )
             found += itertools.islice(self._table.all_parsed(rows, _hint, aside=True), most)
-        return sorted(found, key=lambda h: h.at)[:most]
+        return sorted(found, key=lambda h: (h.kind in (FIREWALL, ROGUE), h.at))[:most]
 
     def done(self, hint: Hint) -> None:
         """Take the hint away, unless someone has written it anew meanwhile."""

@@ -64,7 +64,8 @@ def act_on_alert(call: Call) -> Answer:
     body = call.state.alerts.get(call.names[1].lower())
     if status is None or body is None:
         raise ArmError(404, "ResourceNotFound", "There is no such alert or action.", gateway=True)
-    body["properties"]["status"] = status
+    properties = {**body["properties"], "status": status}
+    call.state.alerts[call.names[1].lower()] = {**body, "properties": properties}
     call.state.version += 1
     return Answer(204)
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from sandbox.host.web import Host
 
@@ -30,7 +31,7 @@ def main() -> int:
     )
     for noisy in ("azure", "httpx", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    asyncio.run(_serve(args))
+    uvloop.run(_serve(args))
     return 0
 
 
