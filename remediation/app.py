@@ -108,7 +108,7 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     managed = ManagedRules(network, clock)
     defender = Defender(clients, graph, clock)
     machines = Machines(clients, graph, network, clock, settings.machine_cache_seconds)
-    tracer = Tracer(clients, machines, Members(graph, network, machines), clock,
+    tracer = Tracer(clients, machines, Members(clients, graph, network, machines, clock), clock,
                     settings.machine_cache_seconds)
     tables = Tables(clients, settings.table_prefix)
     ledger = Ledger(tables, settings.lease_seconds)

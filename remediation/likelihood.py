@@ -12,13 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from remediation.model import Alert, AlertDirection, Mapped, utc
 
 RUNNING, OFF = "PowerState/running", ("PowerState/deallocated", "PowerState/stopped")
+NOT_THERE = "not created yet"
+"""In place of Azure's code: the machine did not exist."""
 STARTS = ("/start/action",)
 STOPS = ("/deallocate/action", "/poweroff/action", "/hibernate/action", "/evictspotvm/action")
 RESTARTS = ("/restart/action", "/redeploy/action", "/reimage/action", "/reapply/action")
@@ -43,6 +45,7 @@ class Suspect:
     power: str
     ports: tuple[Mapped, ...] = ()
     speaks_out: bool | None = None
+    created: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,8 @@ def _power(one: Suspect, span: tuple[datetime, datetime] | None, evidence: Evide
     if evidence.changes is None:
         return "", "the activity log could not be read"
     start, end = span
+    if one.created is not None and one.created > end:
+        return NOT_THERE, f"it was created only at {utc(one.created)}"
     mine = sorted((c for c in evidence.changes if _concerns(c, one.id)), key=lambda c: c.at)
     if any(c.operation.endswith(STARTS + RESTARTS) and start <= c.at <= end for c in mine):
         return RUNNING, "it was started during the activity"
@@ -157,7 +162,7 @@ def _likelihood(
     elif one.speaks_out is False and not named:
         against.append("what stands before it does not carry its traffic out")
     unknown = [*evidence.unknown, "flow records were not looked at"]
-    if power in OFF:
+    if power in (*OFF, NOT_THERE):
         return Likelihood.UNLIKELY, (f"it did not run: {why}", *for_it, *against, *unknown)
     ran = [f"it ran: {why}"] if power == RUNNING else [f"whether it ran is not known: {why}"]
     if for_it:
@@ -205,9 +210,19 @@ def suspects_of(plan: Mapping[str, Any]) -> list[Suspect]:
     """The machines of a plan as it is recorded."""
     return [
         Suspect(str(m.get("id") or ""), str(m.get("power") or ""),
-                tuple(p for p in map(_mapped, m.get("ports") or ()) if p is not None), m.get("speaksOut"))
+                tuple(p for p in map(_mapped, m.get("ports") or ()) if p is not None), m.get("speaksOut"),
+                _moment(str(m.get("created") or "")))
         for m in plan.get("machines") or ()
     ]
+
+
+def _moment(text: str) -> datetime | None:
+    """A time as Azure writes it, which has seven digits of a second; None if it is none."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _mapped(text: str) -> Mapped | None:

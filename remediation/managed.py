@@ -8,7 +8,7 @@ rules; ARM's shape: POST `virtualNetworks/{n}/listNetworkManagerEffectiveSecurit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from remediation.model import Direction
@@ -24,20 +24,27 @@ type Managed = Mapping[str, tuple[Rule, ...]]
 def rules_from_arm(bodies: Iterable[Mapping[str, Any]]) -> tuple[Rule, ...]:
     """ARM's effective security admin rules → rules in which `allow` means: delivered whatever an NSG
     says. All others (`Deny`, and `Allow`, which passes on to the NSGs) keep an AlwaysAllow behind them
-    from being reached. A rule that is being taken away or has failed still counts while it is shown."""
-    return tuple(_rule(b) for b in bodies)
+    from being reached. A rule that is being taken away or has failed still counts while it is shown. One that
+    does not say its direction, or what it does, may be an AlwaysAllow of either."""
+    return tuple(r for b in bodies for r in _rules(b))
 
 
-def _rule(body: Mapping[str, Any]) -> Rule:
+def _rules(body: Mapping[str, Any]) -> Iterator[Rule]:
     p = body.get("properties") or {}
+    said = str(p.get("direction") or "").lower()
+    for direction in [Direction(said)] if said in set(Direction) else Direction:
+        yield _rule(body, p, direction)
+
+
+def _rule(body: Mapping[str, Any], p: Mapping[str, Any], direction: Direction) -> Rule:
     sources, source_groups = _side(p.get("sources") or ())
     destinations, destination_groups = _side(p.get("destinations") or ())
     protocol = str(p.get("protocol") or "any").lower()
     return Rule(
         name=str(body.get("id") or "").rpartition("/")[2],
         priority=int(p.get("priority") or 0),
-        direction=Direction(str(p["direction"]).lower()),
-        allow=str(p["access"]).lower() == ALWAYS,
+        direction=direction,
+        allow=str(p.get("access") or ALWAYS).lower() == ALWAYS,
         protocol="*" if protocol == "any" else protocol,
         sources=sources,
         destinations=destinations,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -146,9 +146,9 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """A network interface: its addresses, and the guards (NSGs) its traffic passes. `hidden`: the
-    application gateway before it, which hides clients' addresses from them, or ''. `direct`: clients
-    may come past the gateway, too, by a public address or a load balancer."""
+    """A network interface: its addresses, and the guards (NSGs) its traffic passes. `hidden`: what stands
+    before it and hides clients' addresses from them (application gateways, firewalls), by id. `direct`:
+    clients may come past those, too, by a public address or a load balancer."""
 
     id: str
     subnet_id: str
@@ -156,7 +156,7 @@ class Nic:
     public_addresses: tuple[str, ...] = ()
     nic_nsg: str = ""
     subnet_nsg: str = ""
-    hidden: str = ""
+    hidden: tuple[str, ...] = ()
     direct: bool = False
 
     @property
@@ -183,7 +183,8 @@ class Mapped:
 class Machine:
     """A machine behind an alert. `power` is Azure's code, such as `PowerState/running`, or ''.
     `path` is the way from the resource that the alert names, for people; `ports` those of what stands
-    before it that lead to it; `speaks_out`: does that carry its traffic out? None: it does not say."""
+    before it that lead to it; `speaks_out`: does that carry its traffic out? None: it does not say.
+    `created`: when, as Azure writes it, or ''."""
 
     id: str
     nics: tuple[Nic, ...] = ()
@@ -192,6 +193,19 @@ class Machine:
     path: tuple[str, ...] = ()
     ports: tuple[Mapped, ...] = ()
     speaks_out: bool | None = None
+    created: str = ""
+
+    def merged(self, other: Machine) -> Machine:
+        """The machine as two ways to it show it: whatever either of them says of what stands before it."""
+        theirs = {n.id: n for n in other.nics}
+        nics = tuple(replace(n, hidden=tuple(dict.fromkeys((*n.hidden, *theirs[n.id].hidden))),
+                             direct=n.direct or theirs[n.id].direct) if n.id in theirs else n
+                     for n in self.nics)
+        mine = {n.id for n in self.nics}
+        said = [s for s in (self.speaks_out, other.speaks_out) if s is not None]
+        return replace(
+            self, nics=(*nics, *(n for n in other.nics if n.id not in mine)),
+            ports=tuple(dict.fromkeys((*self.ports, *other.ports))), speaks_out=any(said) if said else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +213,7 @@ class Front:
     """An application gateway on the way to machines: what comes in through it bears its own address
     behind it, so only the guard of its subnet sees the client's, or its WAF policies do. `guard`: that
     NSG, or ''; `trouble`: why it is not known, or ''. `wafs`: the policies that together see its requests;
-    `unseen`: what none of them does."""
+    `unseen`: what none of them does. `named`: the alert led to it, not one of its machines."""
 
     id: str
     name: str
@@ -208,6 +222,7 @@ class Front:
     trouble: str = ""
     wafs: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    named: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +244,25 @@ class BlockKey:
 @dataclass(frozen=True, slots=True)
 class Target:
     """A machine's NIC that a block is proven for: its private addresses behind the guard.
-    `hidden` names what stands before it and hides the client's address from the NSG, or is ''."""
+    `hidden` names what stands before it and hides the client's address from the NSG, or is ''; `proxied`:
+    an explicit proxy carries its traffic out, so that the NSG sees the proxy's address alone."""
 
     machine_id: str
     nic_id: str
     subnet_id: str
     addresses: tuple[str, ...]
     hidden: str = ""
+    proxied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Weak:
+    """A NIC for which a block that is written does not hold, and why: `outcome` is the proof's word."""
+
+    nic_id: str
+    outcome: str
+    rule: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

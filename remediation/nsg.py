@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
@@ -100,8 +100,8 @@ class Nsg:
     """A network security group as read: custom rules, and what it is attached to (ids, lowered).
 
     A WAF policy is read into one, too (`waf`): its `nics` are the application gateways that it is
-    attached to. `trouble`: why nothing in it takes effect, or ''. `flushes`: does a change of its rules end
-    the sessions that they deny?"""
+    attached to. `trouble`: why nothing in it takes effect, or ''; `partly`: by gateway, what of it no policy
+    sees. `flushes`: does a change of its rules end the sessions that they deny?"""
 
     id: str
     rules: tuple[Rule, ...]
@@ -110,6 +110,7 @@ class Nsg:
     location: str = ""
     limits: Limits = NSG_LIMITS
     trouble: str = ""
+    partly: Mapping[str, str] = field(default_factory=dict)
     flushes: bool = False
 
 

@@ -31,11 +31,14 @@ from remediation.nsg import Nsg
 from remediation.owned import Ownership, Wanted, wanted_rules
 from remediation.policy import Caps, Policy, Row
 from remediation.proof import prove
-from remediation.topology import name_of
+from remediation.topology import hider, name_of
 
 MOST_ADDRESSES = 50
 """Real alerts name up to so many. Beyond it nothing is even asked: an alert's text is not trusted,
 and every block costs table calls and room in an NSG."""
+
+
+PROXY = "a proxy before it (policy, proxies)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +156,15 @@ def _place(
             gaps.append(Skipped("", "the machine has no network interface", machine.id))
         for nic in machine.nics:
             stopped = _stopped_before(nic, scene)
-            target = Target(machine.id, nic.id, nic.subnet_id, nic.private_addresses,
-                            "" if stopped else nic.hidden)
-            readable = [scene.nsgs[g] for g in nic.guards if g in scene.nsgs]
+            where = (nic.id, nic.subnet_id, machine.id)
+            hiders = [] if stopped else [hider(one) for one in nic.hidden]
+            if policy.proxies.names(policy.proxies.before, *where):
+                hiders.append(PROXY)
+            target = Target(machine.id, nic.id, nic.subnet_id, nic.private_addresses, ", ".join(hiders),
+                            policy.proxies.names(policy.proxies.out, *where))
+            readable = [scene.nsgs[g] for g in nic.guards if g in scene.nsgs and guards(scene.nsgs[g], nic)]
             if not readable:
-                gaps.append(Skipped("", _no_guard(nic), nic.id))
+                gaps.append(Skipped("", _no_guard(nic, scene), nic.id))
                 continue
             order = readable if policy.guard == "subnet" else readable[::-1]
             for direction in row.block:
@@ -168,7 +175,9 @@ def _place(
                     targets.setdefault(BlockKey(guard.id, direction, address), []).append(target)
     if Direction.INBOUND in row.block:
         for front in scene.fronts:
-            _before(front, addresses, scene, targets, gaps)
+            proxied = policy.proxies.names(policy.proxies.before, front.id, front.subnet_id)
+            decides = front.named or row.block[0] is Direction.INBOUND
+            _before(front, addresses, scene, targets, gaps if decides else [], PROXY if proxied else "")
     blocks = [
         PlannedBlock(key, row.lifetime, tuple(found), decisive=key.direction is row.block[0])
         for key, found in targets.items()
@@ -177,18 +186,24 @@ def _place(
 
 
 def _stopped_before(nic: Nic, scene: Scene) -> bool:
-    """Is the gateway that the NIC is behind one before which all can be stopped?"""
-    guarded = [f for f in scene.fronts if not _before_it(f, scene)[1]]
-    return nic.hidden.casefold() in {f"application gateway {f.name}".casefold() for f in guarded}
+    """Is the NIC behind gateways alone before which all can be stopped?"""
+    guarded = {f.id for f in scene.fronts if not _before_it(f, scene)[1]}
+    return bool(nic.hidden) and guarded.issuperset(nic.hidden)
+
+
+def guards(nsg: Nsg, nic: Nic) -> bool:
+    """Does the NSG itself say that it guards the interface, or its subnet? What the interface's side says may
+    be out of date."""
+    return nic.subnet_id in nsg.subnets or nic.id in nsg.nics
 
 
 def _before_it(front: Front, scene: Scene) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The guards that stop what comes in through a gateway, and what is missing. Its subnet's guard sees
     everything; else each of its WAF policies sees its part."""
-    if front.guard in scene.nsgs:
+    if front.guard in scene.nsgs and front.subnet_id in scene.nsgs[front.guard].subnets:
         return (front.guard,), ()
-    subnet = front.trouble or ("its network security group cannot be read" if front.guard
-                               else "its subnet has no network security group")
+    subnet = front.trouble or ("its network security group cannot be read, or no longer guards its subnet"
+                               if front.guard else "its subnet has no network security group")
     good, missing = [], [f"{one} has no WAF policy" for one in front.unseen]
     for policy in front.wafs:
         waf, name = scene.nsgs.get(policy), name_of(policy)
@@ -207,7 +222,7 @@ def _before_it(front: Front, scene: Scene) -> tuple[tuple[str, ...], tuple[str, 
 
 def _before(
     front: Front, addresses: Sequence[str], scene: Scene, targets: dict[BlockKey, list[Target]],
-    gaps: list[Skipped],
+    gaps: list[Skipped], hidden: str,
 ) -> None:
     """Inbound blocks on the guard of a gateway's subnet, or else in its WAF policies. Its addresses there
     are Azure's to choose: the proof takes any."""
@@ -219,10 +234,13 @@ def _before(
     for guard in guards:
         for address in addresses:
             targets.setdefault(BlockKey(guard, Direction.INBOUND, address), []).append(
-                Target(front.id, front.id, front.subnet_id, ()))
+                Target(front.id, front.id, front.subnet_id, (), hidden))
 
 
-def _no_guard(nic: Nic) -> str:
+def _no_guard(nic: Nic, scene: Scene) -> str:
+    stale = [name_of(g) for g in nic.guards if g in scene.nsgs]
+    if stale:
+        return f"its network security group was thought to be {' and '.join(stale)}, which does not guard it"
     if nic.guards:
         return "its network security groups cannot be read"
     return "neither the network interface nor its subnet has a network security group"

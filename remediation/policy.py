@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -90,6 +90,20 @@ class Egress:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxies:
+    """What Azure's network does not show: ids of resources (a network stands for all in it) whose clients
+    come through a proxy, such as a content delivery network; and of those whose traffic leaves by one."""
+
+    before: tuple[str, ...] = ()
+    out: tuple[str, ...] = ()
+
+    @staticmethod
+    def names(listed: Iterable[str], *ids: str) -> bool:
+        """Is one of these listed, or within one that is?"""
+        return any(i == one or i.startswith(f"{one}/") for one in listed for i in ids)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The whole policy, checked."""
 
@@ -103,6 +117,7 @@ class Policy:
     cut_live_flows: bool
     guardrails: Guardrails
     firewall: Egress
+    proxies: Proxies
 
     def row_for(self, alert: Alert) -> Row:
         """The alert type's row, else that of the type its display name stands for, else that
@@ -200,6 +215,12 @@ def _word(value: Any) -> str:
     return value
 
 
+def _resource(value: Any) -> str:
+    if not isinstance(value, str) or not value.lower().startswith("/subscriptions/"):
+        raise ValueError("must be a resource id, /subscriptions/…")
+    return value.lower().rstrip("/")
+
+
 CAPS: dict[str, Any] = {
     "addresses_per_alert": (_number(1, 1000), Caps().addresses_per_alert),
     "addresses_per_nsg": (_number(1, 4000), Caps().addresses_per_nsg),
@@ -219,7 +240,7 @@ class _Reader:
         self.mistakes: list[str] = []
 
     def policy(self) -> Policy:
-        known = {"defaults", "direction", "alert", "caps", "rules", "guardrails", "firewall"}
+        known = {"defaults", "direction", "alert", "caps", "rules", "guardrails", "firewall", "proxies"}
         for extra in sorted(set(self.data) - known):
             self._wrong(extra, f"is no table of the policy (there are {', '.join(sorted(known))})")
         caps = self._fields("caps", Caps, CAPS)
@@ -258,11 +279,13 @@ class _Reader:
             "rounds": (_number(1, 10), 2),
             "scan": (duration, timedelta(days=1)),
         })
+        proxies = self._fields("proxies", Proxies, {
+            "before": (_list(_resource), ()), "out": (_list(_resource), ())})
         if self.mistakes:
             raise BadPolicy(self.mistakes)
         window = Window(rules["priority_first"], rules["priority_last"])
         return Policy(rows, directions, caps, rules["guard"], window, rules["pipeline_drift"],
-                      rules["azure_confirms"], rules["cut_live_flows"], guardrails, egress)
+                      rules["azure_confirms"], rules["cut_live_flows"], guardrails, egress, proxies)
 
     def _directions(self, base: Row) -> dict[AlertDirection, Row]:
         given = self._tables("direction")

@@ -16,13 +16,15 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from remediation.managed import Managed, network_of
-from remediation.model import BlockKey, Direction, Target
+from remediation.model import BlockKey, Direction, Target, Weak
 from remediation.nsg import ANY_PORT, REMOTE_NEVER, Nsg, Ports, Rule, family_of
 from remediation.owned import Ownership
 from remediation.prefixes import Reach
 
 PROTOCOLS = ("tcp", "udp", "icmp", "esp", "ah")
 UNMANAGED: Managed = MappingProxyType({})
+FRONT_DOOR = "azurefrontdoor.backend"
+"""The tag of the addresses that Azure Front Door speaks to origins from: clients are behind them."""
 PORTLESS = frozenset({"icmp", "esp", "ah"})
 """Protocols without ports: an Allow is assumed to match whatever ports it names, a Deny only
 if it names all."""
@@ -95,14 +97,37 @@ def prove(
             f"rule {leak.name} (priority {leak.priority}, Allow) comes before {ours.name} "
             f"(priority {ours.priority}, Deny) and may match",
         )
+    unseen = _unseen(nsg, key, targets)
+    return Proof(Outcome.UNPROVEN, ours.name, f"unproven: {unseen}") if unseen else Proof(
+        Outcome.EFFECTIVE, ours.name)
+
+
+def weak_ones(
+    nsg: Nsg, key: BlockKey, targets: Sequence[Target], ownership: Ownership, managed: Managed = UNMANAGED
+) -> tuple[Weak, ...]:
+    """The NICs for which the block does not hold, each proven by itself."""
+    found = []
+    for target in targets:
+        proof = prove(nsg, key, [target], ownership, managed)
+        if not proof.effective:
+            found.append(Weak(target.nic_id, proof.outcome.value, proof.rule, proof.detail))
+    return tuple(found)
+
+
+def _unseen(nsg: Nsg, key: BlockKey, targets: Sequence[Target]) -> str:
+    """Why the guard does not see the attacker's address in part of the traffic; '' if it does."""
+    if key.direction is Direction.OUTBOUND:
+        return ("an explicit proxy carries its traffic out; the NSG sees the proxy's address alone"
+                if any(t.proxied for t in targets) else "")
+    part = next((nsg.partly[t.nic_id] for t in targets if t.nic_id in nsg.partly), "")
+    if part:
+        return part
     hidden = next((t.hidden for t in targets if t.hidden), "")
-    if hidden and key.direction is Direction.INBOUND:
-        return Proof(
-            Outcome.UNPROVEN, ours.name,
-            f"unproven: {hidden} hides the client's address from the NSG; what comes through it is "
-            "not stopped here",
-        )
-    return Proof(Outcome.EFFECTIVE, ours.name)
+    if not hidden and any(r.allow and r.direction is key.direction and FRONT_DOOR in r.remote_reach.tags
+                          for r in nsg.rules):
+        hidden = "Azure Front Door, from which a rule allows traffic,"
+    return (f"{hidden} hides the client's address from the NSG; what comes through it is not stopped here"
+            if hidden else "")
 
 
 def _local(key: BlockKey, targets: Iterable[Target]) -> list[str]:

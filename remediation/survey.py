@@ -22,7 +22,7 @@ from remediation.log import say
 from remediation.model import Alert, Mode, Nic, Plan, Verdict
 from remediation.nsg import Nsg
 from remediation.owned import Ownership
-from remediation.plan import Scene, decide
+from remediation.plan import Scene, decide, guards
 from remediation.policy import Policy
 from remediation.settings import Settings
 from remediation.surroundings import SurroundingsReader
@@ -126,12 +126,12 @@ class Survey:
         if fresh:
             self._tracer.forget(resource_ids, Traced())
         traced = self._tracer.trace(resource_ids, deadline, ours)
-        guards, gone = self._guards_of(traced, deadline, fresh=fresh)
-        if gone:  # what we remember of these machines is out of date: a guard moved or was replaced
+        found, wrong = self._guards_of(traced, deadline, fresh=fresh)
+        if wrong:  # what we or the graph know of these machines is out of date: a guard moved or was replaced
             self._tracer.forget(resource_ids, traced)
-            traced = self._tracer.trace(resource_ids, deadline, ours)
-            guards, _ = self._guards_of(traced, deadline, fresh=fresh)
-        return traced, guards
+            traced = self._tracer.confirmed(traced, wrong, deadline)
+            found, _ = self._guards_of(traced, deadline, fresh=fresh)
+        return traced, found
 
     @staticmethod
     def _survey(scene: Scene, traced: Traced, guards: Mapping[str, _Guard]) -> Scene:
@@ -148,10 +148,11 @@ class Survey:
 
     def _guards_of(
         self, traced: Traced, deadline: Deadline, *, fresh: bool
-    ) -> tuple[dict[str, _Guard], bool]:
-        """The guards that can be read, and whether one of them is gone or guards another."""
+    ) -> tuple[dict[str, _Guard], frozenset[str]]:
+        """The guards that can be read; and the machines and fronts of which one is gone, or says that it
+        guards another."""
         found: dict[str, _Guard] = {}
-        gone = False
+        gone: set[str] = set()
         wanted = sorted({g for m in traced.machines for n in m.nics for g in n.guards}
                         | {f.guard for f in traced.fronts if f.guard})
 
@@ -165,20 +166,24 @@ class Survey:
 
         for guard, seen in zip(wanted, self._reads.map(read, wanted), strict=True):
             if isinstance(seen, PermanentError):
-                gone = gone or isinstance(seen, NotFound)
+                gone |= {guard} if isinstance(seen, NotFound) else set()
                 say(_log, "guard-unreadable", level=logging.WARNING, nsg=guard, error=str(seen))
                 continue
             found[guard] = seen
-            gone = gone or not all(_guards(seen.nsg, n) for m in traced.machines for n in m.nics
-                                   if guard in n.guards) or not all(
-                f.subnet_id in seen.nsg.subnets for f in traced.fronts if f.guard == guard)
         instead = sorted({w for f in traced.fronts if f.guard not in found for w in f.wafs})
         for policy, seen in zip(instead, self._reads.map(read, instead), strict=True):
             if isinstance(seen, PermanentError):
                 say(_log, "guard-unreadable", level=logging.WARNING, nsg=policy, error=str(seen))
             else:
                 found[policy] = seen
-        return found, gone
+
+        def wrong(nic: Nic) -> bool:
+            return any(g in gone or (g in found and not guards(found[g].nsg, nic)) for g in nic.guards)
+
+        doubted = {m.id for m in traced.machines if any(map(wrong, m.nics))}
+        doubted |= {f.id for f in traced.fronts if f.guard in gone or (
+            f.guard in found and f.subnet_id not in found[f.guard].nsg.subnets)}
+        return found, frozenset(doubted)
 
     def _read_guard(self, guard: str, deadline: Deadline) -> _Guard:
         nsg = self._readable.read(guard, deadline)
@@ -221,7 +226,3 @@ class Survey:
 def _place(alert: Alert) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Where to look: what the alert names, and the addresses it calls ours."""
     return alert.resource_ids, alert.own_addresses
-
-
-def _guards(nsg: Nsg, nic: Nic) -> bool:
-    return nic.subnet_id in nsg.subnets or nic.id in nsg.nics

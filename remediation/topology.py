@@ -9,6 +9,7 @@ Source of the shapes: Microsoft.Network and Microsoft.Compute as recorded; facts
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ VIRTUAL_MACHINE, NIC = f"{COMPUTE}/virtualmachines", f"{NET}/networkinterfaces"
 SCALE_SET = f"{COMPUTE}/virtualmachinescalesets"
 INSTANCE = f"{SCALE_SET}/virtualmachines"
 INSTANCE_NIC = f"{INSTANCE}/networkinterfaces"
+INSTANCE_PUBLIC_IP = f"{INSTANCE_NIC}/ipconfigurations/publicipaddresses"
 LOAD_BALANCER, GATEWAY = f"{NET}/loadbalancers", f"{NET}/applicationgateways"
 PUBLIC_IP, NAT_GATEWAY = f"{NET}/publicipaddresses", f"{NET}/natgateways"
 FIREWALL, BASTION = f"{NET}/azurefirewalls", f"{NET}/bastionhosts"
@@ -33,7 +35,11 @@ NETWORK, SUBNET = f"{NET}/virtualnetworks", f"{NET}/virtualnetworks/subnets"
 
 _PART = r"[\w.()-]{1,128}"
 _ID = re.compile(
-    rf"/subscriptions/[0-9a-f-]{{36}}/resourcegroups/{_PART}/providers/(?P<rest>{_PART}(?:/{_PART}){{2,8}})")
+    rf"/subscriptions/[0-9a-f-]{{36}}/resourcegroups/{_PART}/providers/(?P<rest>{_PART}(?:/{_PART}){{2,10}})")
+
+
+EVERY_PORT = (0, 65535)
+"""What a rule of an internal load balancer for all ports leads on (`protocol` All, port 0)."""
 
 
 class Kind(StrEnum):
@@ -47,7 +53,7 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Lead:
     """Where to go on. `target` is an id, an address, or for a dead end the reason why. `network`: the
-    virtual network an address is in. `hidden`: what hides clients' addresses from the member.
+    virtual network an address is in. `hidden`: the id of what hides clients' addresses from the member.
     `speaks_out`: does the element carry the member's traffic out? None where it does not say."""
 
     kind: Kind
@@ -75,6 +81,12 @@ def name_of(resource_id: str) -> str:
     if len(parts) > 3 and parts[-4].lower() == "virtualmachinescalesets":
         return f"{parts[-3]}/{parts[-1]}"
     return parts[-1]
+
+
+def hider(resource_id: str) -> str:
+    """What hides clients' addresses, for people."""
+    kind = {GATEWAY: "application gateway", FIREWALL: "firewall"}.get(kind_of(resource_id), "")
+    return f"{kind} {name_of(resource_id)}".strip()
 
 
 def owner_of(configuration_id: str) -> str:
@@ -148,7 +160,7 @@ def _load_balancer(body: Body) -> Iterator[Lead]:
         inner = _properties(pool)
         pool_id, via = _id(pool), f"pool {pool.get('name', '')}"
         ports = tuple(_pool_ports(p, pool_id))
-        speaks = pool_id in outward
+        speaks = None if outward is None else pool_id in outward
         for config in _ids(inner, "backendIPConfigurations"):
             yield Lead(Kind.RESOURCE, owner_of(config), via, ports=ports, speaks_out=speaks)
         for member in _list(inner, "loadBalancerBackendAddresses"):
@@ -162,12 +174,12 @@ def _load_balancer(body: Body) -> Iterator[Lead]:
 
 
 def _pool_address(
-    member: Body, pool: Body, via: str, ports: tuple[Mapped, ...], *, speaks_out: bool
+    member: Body, pool: Body, via: str, ports: tuple[Mapped, ...], *, speaks_out: bool | None
 ) -> Iterator[Lead]:
     p = _properties(member)
     config = _id(p.get("networkInterfaceIPConfiguration"))
     regional = _id(p.get("loadBalancerFrontendIPConfiguration"))
-    address = str(p.get("ipAddress") or "")
+    address = canonical(str(p.get("ipAddress") or ""))
     network = _id(p.get("virtualNetwork")) or _network_of(_id(p.get("subnet"))) or _id(
         pool.get("virtualNetwork"))
     if config:
@@ -180,12 +192,14 @@ def _pool_address(
         yield Lead(Kind.NOWHERE, f"{via}: {address} is in no network that is named")
 
 
-def _outward_pools(p: Body) -> set[str]:
+def _outward_pools(p: Body) -> set[str] | None:
     """Pools whose members speak out through the load balancer: by an outbound rule, or by a rule that
-    does not forbid it (which one of an internal load balancer never does)."""
+    does not forbid it. None: it is internal, and says nothing of how its members speak out."""
     public = {_id(f) for f in _list(p, "frontendIPConfigurations")
               if _id(_properties(f).get("publicIPAddress")) or _id(_properties(f).get("publicIPPrefix"))}
     found = {_id(_properties(rule).get("backendAddressPool")) for rule in _list(p, "outboundRules")}
+    if not public and not found:
+        return None
     for rule in _list(p, "loadBalancingRules"):
         inner = _properties(rule)
         if not inner.get("disableOutboundSnat") and _id(inner.get("frontendIPConfiguration")) in public:
@@ -203,6 +217,8 @@ def _pool_ports(p: Body, pool_id: str) -> Iterator[Mapped]:
 
 
 def _mapping(rule: Body, *, alone: bool = False) -> Mapped:
+    if str(rule.get("protocol", "")).lower() == "all" and not _number(rule.get("frontendPort")):
+        return Mapped(EVERY_PORT, 0, alone)
     first = _number(rule.get("frontendPort")) or _number(rule.get("frontendPortRangeStart"))
     last = _number(rule.get("frontendPortRangeEnd")) or first
     return Mapped((first, last), _number(rule.get("backendPort")), alone)
@@ -214,7 +230,7 @@ def _mapping(rule: Body, *, alone: bool = False) -> Mapped:
 def _gateway(body: Body) -> Iterator[Lead]:
     """Pools by NIC, by address in the gateway's network, by name: a name is reported, not guessed."""
     p = _properties(body)
-    hidden = f"application gateway {body.get('name') or name_of(str(body.get('id', '')))}"
+    hidden = _id(body)
     networks = [_network_of(s) for s in _gateway_subnets(p)]
     for pool in _list(p, "backendAddressPools"):
         inner, via = _properties(pool), f"pool {pool.get('name', '')}"
@@ -222,7 +238,8 @@ def _gateway(body: Body) -> Iterator[Lead]:
             yield Lead(Kind.RESOURCE, owner_of(config), via, hidden=hidden)
         for member in _list(inner, "backendAddresses"):
             if member.get("ipAddress"):
-                yield Lead(Kind.ADDRESS, str(member["ipAddress"]), via, (networks or [""])[0], hidden)
+                address = canonical(str(member["ipAddress"]))
+                yield Lead(Kind.ADDRESS, address, via, (networks or [""])[0], hidden)
             elif member.get("fqdn"):
                 yield Lead(Kind.NOWHERE, f"{via}: the name {member['fqdn']} is not resolved", via)
 
@@ -230,6 +247,22 @@ def _gateway(body: Body) -> Iterator[Lead]:
 def _gateway_subnets(p: Body) -> list[str]:
     return [s for s in (_id(_properties(c).get("subnet")) for c in _list(p, "gatewayIPConfigurations"))
             if s]
+
+
+def canonical(address: str) -> str:
+    """An address as Azure writes it: IPv6 has many spellings. What is none stays as it is."""
+    try:
+        return str(ipaddress.ip_address(address.strip()))
+    except ValueError:
+        return address
+
+
+def pool_addresses(row: Body) -> tuple[str, set[str]]:
+    """The subnet of a gateway, and the addresses behind it, from a row of the graph."""
+    p = {"gatewayIPConfigurations": row.get("configurations"), "backendAddressPools": row.get("pools")}
+    found = {canonical(str(member["ipAddress"])) for pool in _list(p, "backendAddressPools")
+             for member in _list(_properties(pool), "backendAddresses") if member.get("ipAddress")}
+    return next(iter(_gateway_subnets(p)), ""), found
 
 
 def gateway_subnet(body: Body) -> str:
@@ -290,14 +323,15 @@ def _subnet(body: Body) -> Iterator[Lead]:
 
 def _placed(body: Body) -> Iterator[Lead]:
     """A firewall that no route names, a Bastion or network gateway: the network around it, whose machines
-    may be behind it."""
-    p = _properties(body)
+    may be behind it. What a firewall lets in bears its own address behind it."""
+    p, own = _properties(body), _id(body)
+    hidden = own if kind_of(own) == FIREWALL else ""
     subnets = [_id(_properties(c).get("subnet")) for c in _list(p, "ipConfigurations")]
     networks = dict.fromkeys(_network_of(s) for s in subnets if s)
     if not networks:
         yield Lead(Kind.NOWHERE, "it does not say which network it is in")
     for network in networks:
-        yield Lead(Kind.RESOURCE, network, "its network")
+        yield Lead(Kind.RESOURCE, network, "its network", hidden=hidden)
 
 
 def appliance(body: Body) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -308,10 +342,11 @@ def appliance(body: Body) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(dict.fromkeys(filter(None, addresses))), tuple(dict.fromkeys(filter(None, networks)))
 
 
-def peers(body: Body) -> tuple[str, ...]:
-    """The networks that a virtual network is peered with."""
+def peers(body: Body, *, through_gateway: bool = False) -> tuple[str, ...]:
+    """The networks that a virtual network is peered with; or those that may use its network gateway."""
     found = (_id(_properties(one).get("remoteVirtualNetwork"))
-             for one in _list(_properties(body), "virtualNetworkPeerings"))
+             for one in _list(_properties(body), "virtualNetworkPeerings")
+             if not through_gateway or _properties(one).get("allowGatewayTransit"))
     return tuple(filter(None, found))
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from remediation.ledger.block import Block
 from remediation.managed import Managed
-from remediation.model import Plan, utc
+from remediation.model import BlockState, Plan, utc
 from remediation.nsg import Nsg
 from remediation.owned import Ownership
 from remediation.plan import with_wanted
 from remediation.policy import Policy
-from remediation.proof import UNMANAGED, prove
+from remediation.proof import UNMANAGED, Outcome, prove
 from remediation.topology import WAF_POLICY, kind_of
 
 NOT_WEIGHED = {"powerThen": "", "powerReason": "", "likelihood": None, "reasons": ["not weighed yet"]}
@@ -27,20 +27,36 @@ def machines_of(
     """The machines of a recorded plan, with the blocks as the ledger has them now."""
     weighed = (assessment or {}).get("machines") or {}
     looked_at = [(b, {t.machine_id for t in b.targets}) for b in blocks]
+    known = [m["id"] for m in plan.get("machines") or ()]
+    fronts = sorted({one for b in plan.get("blocks") or () for one in b.get("machines") or ()} - set(known))
     return [
         {"id": m["id"], "path": m.get("path") or [], "power": m.get("power") or "",
          **(weighed.get(m["id"]) or NOT_WEIGHED),
-         "proof": [_proof(b, seen=m["id"] in ids) for b, ids in looked_at
+         "proof": [_proof(b, m["id"], seen=m["id"] in ids) for b, ids in looked_at
                    if m["id"] in ids or b.key.nsg_id in (m.get("guards") or ())]}
         for m in plan.get("machines") or ()
+    ] + [
+        {"id": one, "path": [], "power": "", **NOT_WEIGHED,
+         "proof": [_proof(b, one, seen=True) for b, ids in looked_at if one in ids]}
+        for one in fronts
     ]
 
 
-def _proof(block: Block, *, seen: bool) -> dict[str, Any]:
+def _proof(block: Block, machine: str, *, seen: bool) -> dict[str, Any]:
+    """What is known of the block for this machine alone: one of a pool may be past it, and the others not."""
+    nics = {t.nic_id for t in block.targets if t.machine_id == machine}
+    weak = next((w for w in block.weak if w.nic_id in nics), None)
+    outcome, detail, rule = block.state.value, block.detail, block.shadowed_by
+    if weak is not None:
+        outcome, detail = weak.outcome, weak.detail
+        rule = weak.rule if weak.outcome == Outcome.SHADOWED else ""
+    elif seen and block.state is BlockState.SHADOWED and any(
+            w.outcome != Outcome.DETACHED for w in block.weak):
+        outcome, detail, rule = BlockState.ACTIVE.value, "", ""
     return {
         "direction": block.key.direction.value, "address": block.key.address, "guard": block.key.nsg_id,
-        "outcome": block.state.value, "rule": block.rule, "shadowedBy": block.shadowed_by,
-        "detail": block.detail if seen else UNSEEN,
+        "outcome": outcome, "rule": block.rule, "shadowedBy": rule,
+        "detail": detail if seen else UNSEEN,
         "proven": utc(block.proven) if block.proven and seen else None,
     }
 
@@ -59,7 +75,8 @@ def expected(
                 "direction": block.key.direction.value, "address": block.key.address,
                 "guard": block.key.nsg_id, "outcome": proof.outcome.value,
                 "rule": "" if not proof.effective else proof.rule,
-                "shadowedBy": "" if proof.effective else proof.rule, "detail": proof.detail, "proven": None})
+                "shadowedBy": proof.rule if proof.outcome is Outcome.SHADOWED else "",
+                "detail": proof.detail, "proven": None})
     known = {m.id for m in plan.machines}
     return [
         {"id": m.id, "path": list(m.path), "power": m.power, **NOT_WEIGHED, "proof": found.get(m.id, [])}

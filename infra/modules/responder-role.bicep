@@ -61,8 +61,11 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Network/routeTables/read'
           'Microsoft.Network/bastionHosts/read'
           'Microsoft.Network/virtualNetworkGateways/read'
+          'Microsoft.Compute/virtualMachineScaleSets/read'
           'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read'
           'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/networkInterfaces/read'
+          // a Kubernetes cluster: its node pools are scale sets
+          'Microsoft.ContainerService/managedClusters/read'
           'Microsoft.Network/locations/serviceTags/read'
           'Microsoft.Network/networkSecurityGroups/read'
           // the owned rules

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from remediation.clock import Deadline
 from remediation.cloud.clients import Clients
 from remediation.cloud.network import Network, StillRunning
-from remediation.errors import NotFound
+from remediation.errors import NotFound, PermanentError
 from remediation.model import ResourceId
 from remediation.nsg import Nsg, Rule, nsg_from_arm, same_effect, with_flush
 from remediation.owned import Ownership
-from remediation.topology import WAF_POLICY, kind_of
+from remediation.topology import GATEWAY, WAF_POLICY, kind_of, waf_policies
 from remediation.waf import guard_from_arm, with_rule
 
 WHOLE_API = "2026-03-01"
@@ -31,7 +32,9 @@ class Guards:
         """The guard as it is. Raises NotFound."""
         if kind_of(guard_id) == WAF_POLICY:
             body = self._settled(guard_id, f"read WAF policy {guard_id}", deadline)
-            return guard_from_arm(body, self._ownership)
+            guard = guard_from_arm(body, self._ownership)
+            return replace(guard, partly={g: part for g in sorted(guard.nics)
+                                          if (part := self._unseen(g, deadline))})
         return self._network.read_nsg(guard_id, deadline)
 
     def put_rule(
@@ -69,6 +72,18 @@ class Guards:
 
         self._network.carry_out(f"PUT NSG {parts.name} with flushConnection {on}", parts.subscription, begin,
                                 deadline, unheard)
+
+    def _unseen(self, gateway: str, deadline: Deadline) -> str:
+        """What of an application gateway no WAF policy sees, as it is now: a listener may have been added."""
+        if kind_of(gateway) != GATEWAY:
+            return ""
+        parts = _parts(gateway)
+        try:
+            body = self._clients.arm_get(parts.subscription, gateway, WHOLE_API, deadline)
+        except PermanentError as error:
+            return f"whether WAF policies see all of {parts.name} is not known ({error})"
+        unseen = waf_policies(body)[1]
+        return f"no WAF policy sees {', '.join(unseen)} of {parts.name}" if unseen else ""
 
     # --- WAF policies: written whole, under the etag they were read with ---
 

@@ -83,7 +83,7 @@ class Machines:
         nics = tuple(self._nic(one, view, deadline) for one in ids)
         return Machine(
             id=str(vm), nics=nics, power=_power(properties), location=str(body.get("location", "")),
-            path=(vm.name,),
+            path=(vm.name,), created=str(properties.get("timeCreated") or ""),
         )
 
     def _first_view(self, vm_id: str, deadline: Deadline) -> Mapping[str, str]:
@@ -106,12 +106,13 @@ class Machines:
 
     def _nic(self, nic_id: str, view: Future[Mapping[str, str]], deadline: Deadline) -> Nic:
         properties = self._network.read_nic(nic_id, deadline).get("properties") or {}
-        private, public, subnet, hidden, direct = [], [], "", "", False
+        private, public, subnet, direct = [], [], "", False
+        hidden: dict[str, None] = {}
         for config in properties.get("ipConfigurations") or ():
             inner = config.get("properties") or {}
             if inner.get("privateIPAddress"):
                 private.append(str(inner["privateIPAddress"]))
-            hidden = hidden or hiding_gateway(inner.get("applicationGatewayBackendAddressPools"))
+            hidden |= dict.fromkeys(gateways_of(inner))
             direct = direct or is_direct(inner)
             subnet = subnet or id_of(inner.get("subnet"))
             public_id = id_of(inner.get("publicIPAddress"))
@@ -127,7 +128,7 @@ class Machines:
             public_addresses=tuple(public),
             nic_nsg=id_of(properties.get("networkSecurityGroup")),
             subnet_nsg=self.subnet_guard(subnet, deadline) if subnet else "",
-            hidden=hidden,
+            hidden=tuple(hidden),
             direct=direct,
         )
 
@@ -143,13 +144,11 @@ def is_direct(configuration: Mapping[str, Any]) -> bool:
         "publicIPAddress", "loadBalancerBackendAddressPools", "loadBalancerInboundNatRules"))
 
 
-def hiding_gateway(pools: Any) -> str:
-    """The application gateway that a NIC is behind, for people; '' if none."""
-    for pool in pools or ():
-        parts = id_of(pool).split("/")
-        if "applicationgateways" in parts[:-1]:
-            return f"application gateway {parts[parts.index('applicationgateways') + 1]}"
-    return ""
+def gateways_of(configuration: Mapping[str, Any]) -> list[str]:
+    """The application gateways that an IP configuration is a backend of, by id."""
+    pools = (id_of(pool) for pool in configuration.get("applicationGatewayBackendAddressPools") or ())
+    return list(dict.fromkeys(
+        one.partition("/backendaddresspools/")[0] for one in pools if "/applicationgateways/" in one))
 
 
 def _power(properties: Mapping[str, Any]) -> str:

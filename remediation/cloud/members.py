@@ -1,8 +1,8 @@
 """Machines read many at a time from Resource Graph, and what it does not know, one by one from ARM.
 
-The graph lags: a machine or NIC that it lacks is asked for by GET; one that seems to have no guard is looked
-at again; and a guard is only believed when the NSG itself, read before anything is planned, names
-the NIC or its subnet (`survey`).
+The graph lags: a machine, an instance or a NIC that it lacks is asked for by GET; one that seems to have no
+guard is looked at again; and a guard is only believed when the NSG itself, read before anything is planned,
+names the NIC or its subnet: where none does, the machine is read by GET as well (`survey`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from remediation.clock import Deadline
+from remediation.clock import Clock, Deadline
+from remediation.cloud.cache import Kept
+from remediation.cloud.clients import Clients
 from remediation.cloud.graph import Graph, askable
-from remediation.cloud.machines import Machines, hiding_gateway, id_of, is_direct
+from remediation.cloud.machines import COMPUTE_API, Machines, gateways_of, id_of, is_direct
 from remediation.cloud.network import Network
 from remediation.errors import NotFound, PermanentError, Unfinished
 from remediation.log import say
 from remediation.model import Machine, Nic, ResourceId
+from remediation.topology import canonical, pool_addresses
 
 _log = logging.getLogger(__name__)
 
@@ -29,9 +32,20 @@ TOGETHER = 200
 """Ids in one query: its text stays well below the service's limit."""
 NOBODY = ["-"]
 READS_AT_ONCE = 8
+INSTANCE_NICS_API = "2018-10-01"
+KEEP_OWNERS_SECONDS = 600.0
 LOOKED_AT_AGAIN = 20
 """So many machines without a guard are read by GET as well: the graph may lag. Of more, its word is taken:
 those with a guard must not wait for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What is behind an application gateway by address: of machines in its network or one peered with it."""
+
+    gateway: str
+    network: str
+    addresses: frozenset[str]
 
 
 @dataclass
@@ -46,8 +60,12 @@ class Found:
 class Members:
     """Reads many machines. One instance serves all threads."""
 
-    def __init__(self, graph: Graph, network: Network, machines: Machines) -> None:
+    def __init__(
+        self, clients: Clients, graph: Graph, network: Network, machines: Machines, clock: Clock
+    ) -> None:
+        self._clients = clients
         self._graph = graph
+        self._owners: Kept[str, str] = Kept(clock, KEEP_OWNERS_SECONDS)
         self._network = network
         self._machines = machines
         self._pool = ThreadPoolExecutor(READS_AT_ONCE, "member")
@@ -65,13 +83,43 @@ class Members:
     def at_addresses(self, addresses: Iterable[str], deadline: Deadline) -> dict[tuple[str, str], str]:
         """(address, network) → the NIC that has it there, in every network: address spaces repeat."""
         found: dict[tuple[str, str], str] = {}
-        for some in itertools.batched(sorted(filter(askable, set(addresses))), TOGETHER, strict=False):
+        wanted = sorted({canonical(one) for one in addresses if askable(one)})
+        for some in itertools.batched(wanted, TOGETHER, strict=False):
             for query in ("private_addresses", "instance_addresses"):
                 _in_time(deadline)
                 for row in self._graph.rows(query, deadline, addresses=some):
                     network = str(row["subnetId"]).partition("/subnets/")[0]
                     found[(str(row["address"]), network)] = str(row["id"]).lower()
         return found
+
+    def gateway_pools(self, deadline: Deadline) -> list[Behind]:
+        """What the application gateways of the estate have behind them by address."""
+        return [Behind(str(r["id"]).lower(), subnet.partition("/subnets/")[0], frozenset(addresses))
+                for r in self._graph.rows("gateway_pools", deadline)
+                for subnet, addresses in [pool_addresses(r)] if subnet and addresses]
+
+    def of_cluster(self, cluster: str, deadline: Deadline) -> list[str]:
+        """The scale sets that are the node pools of a Kubernetes cluster."""
+        return [str(r["setId"]) for r in self._ask("cluster_sets", [cluster], deadline)]
+
+    def instances_of(self, scale_set: str, deadline: Deadline) -> list[str]:
+        """The instances of a uniform scale set as ARM has them; none if it has none, or is flexible."""
+        try:
+            rows = self._clients.arm_pages(
+                scale_set.split("/")[2], f"{scale_set}/virtualMachines", COMPUTE_API, {}, deadline)
+        except PermanentError:
+            return []
+        return [str(r.get("id") or "").lower() for r in rows if r.get("id")]
+
+    def again(
+        self, machines: Sequence[Machine], deadline: Deadline
+    ) -> tuple[dict[str, Machine], dict[str, str]]:
+        """Machines read one by one from ARM, whatever the graph says → by id; and why others are not."""
+        found = Found()
+        for machine in machines:
+            self._machines.forget(machine)
+        list(self._pool.map(lambda one: self._add_by_itself(one.id, found, deadline), machines))
+        return found.machines, found.missing
 
     def routed(self, addresses: Iterable[str], deadline: Deadline) -> list[str]:
         """The subnets with a route to one of these addresses, wherever they are: address spaces repeat."""
@@ -106,7 +154,8 @@ class Members:
             bare += not guarded
             if row is not None and here and (guarded or bare > LOOKED_AT_AGAIN):
                 found.machines[machine_id] = Machine(
-                    machine_id, here, str(row.get("power") or ""), str(row.get("location") or ""))
+                    machine_id, here, str(row.get("power") or ""), str(row.get("location") or ""),
+                    created=str(row.get("created") or ""))
             else:  # the graph does not know it yet, or no guard of it
                 again.append(machine_id)
         list(self._pool.map(lambda one: self._add_by_itself(one, found, deadline), again))
@@ -119,21 +168,26 @@ class Members:
     ) -> None:
         sets = sorted({one.partition("/virtualmachines/")[0] for one in instances})
         known = {str(r["id"]).lower(): r for r in self._ask("scale_set_instances", sets, deadline)}
+        unknown = []
         for instance in instances:
             nics, row = made.nics_of(instance), known.get(instance, {})
             if nics:
                 found.machines[instance] = Machine(
-                    instance, nics, str(row.get("power") or ""), str(row.get("location") or ""))
+                    instance, nics, str(row.get("power") or ""), str(row.get("location") or ""),
+                    created=str(row.get("created") or ""))
             else:
-                found.missing[instance] = "the scale set's instance is not known (any more)"
+                unknown.append(instance)
+        list(self._pool.map(lambda one: self._add_by_itself(one, found, deadline), unknown))
 
     def _add_by_itself(self, machine_id: str, found: Found, deadline: Deadline) -> None:
         _in_time(deadline)
         parts = ResourceId.parse(machine_id)
         try:
-            if parts is None:
-                raise NotFound(f"{machine_id} is no machine's id")
-            found.machines[machine_id] = self._machines.one(parts, deadline)
+            if parts is not None:
+                found.machines[machine_id] = self._machines.one(parts, deadline)
+            else:
+                one = self._instance(machine_id, deadline)
+                found.machines[one.id] = one
         except NotFound:
             found.missing[machine_id] = "the machine is not there (any more)"
         except PermanentError as error:
@@ -142,21 +196,55 @@ class Members:
     def _find_owners(
         self, nics: set[str], rows: Mapping[str, Mapping[str, Any]], found: Found, deadline: Deadline
     ) -> None:
-        for nic in sorted(nics):
+        """Side by side, and kept for a while: a pool too large for one budget is whole at a later try."""
+
+        def owner_of(nic: str) -> str | PermanentError:
+            if nic in rows:
+                return str(rows[nic].get("vmId") or "")
             _in_time(deadline)
             try:
-                owner = str(rows[nic].get("vmId") or "") if nic in rows else id_of(
-                    (self._network.read_nic(nic, deadline).get("properties") or {}).get("virtualMachine"))
-            except NotFound:
-                found.missing[nic] = "the network interface is not there (any more)"
-                continue
+                return self._owners.get(nic, lambda: id_of(
+                    (self._network.read_nic(nic, deadline).get("properties") or {}).get("virtualMachine")))
             except PermanentError as error:
-                found.missing[nic] = str(error)
-                continue
-            if owner:
+                return error
+
+        for nic, owner in zip(sorted(nics), self._pool.map(owner_of, sorted(nics)), strict=True):
+            if isinstance(owner, NotFound):
+                found.missing[nic] = "the network interface is not there (any more)"
+            elif isinstance(owner, PermanentError):
+                found.missing[nic] = str(owner)
+            elif owner:
                 found.owners[nic] = owner
             else:
                 found.missing[nic] = "the network interface belongs to no machine"
+
+    def _instance(self, instance: str, deadline: Deadline) -> Machine:
+        """An instance of a scale set that the graph does not know: of a uniform one read as such, of a
+        flexible one as the virtual machine it is. Raises NotFound."""
+        subscription, name = instance.split("/")[2], instance.rpartition("/")[2]
+        try:
+            body = self._clients.arm_get(subscription, instance, COMPUTE_API, deadline)
+            rows = self._clients.arm_pages(
+                subscription, f"{instance}/networkInterfaces", INSTANCE_NICS_API, {}, deadline)
+        except NotFound:
+            compute = instance.partition("/virtualmachinescalesets/")[0]
+            machine = ResourceId.parse(f"{compute}/virtualmachines/{name}")
+            if machine is None or not self._is_in(machine, instance, deadline):
+                raise
+            return self._machines.one(machine, deadline)
+        made = {
+            str(r["id"]).lower(): {"vmId": instance, "nicNsgId": id_of(p.get("networkSecurityGroup")),
+                                   "configurations": p.get("ipConfigurations")}
+            for r in rows if r.get("id") for p in [r.get("properties") or {}]}
+        nics = _Made(made, self._addresses(made.values(), deadline), self._guards(made.values(), deadline))
+        return Machine(instance, nics.nics_of(instance), location=str(body.get("location") or ""),
+                       created=str((body.get("properties") or {}).get("timeCreated") or ""))
+
+    def _is_in(self, machine: ResourceId, instance: str, deadline: Deadline) -> bool:
+        """Is the machine of that name one of the scale set that the instance is said to be of?"""
+        body = self._clients.arm_get(machine.subscription, str(machine), COMPUTE_API, deadline)
+        scale_set = id_of((body.get("properties") or {}).get("virtualMachineScaleSet"))
+        return scale_set == instance.partition("/virtualmachines/")[0]
 
     def _nic_rows(
         self, nics: set[str], machines: set[str], deadline: Deadline
@@ -237,8 +325,7 @@ class _Made:
             public_addresses=tuple(a for a in public if a),
             nic_nsg=str(row.get("nicNsgId") or ""),
             subnet_nsg=self.guards.get(subnet, ""),
-            hidden=next((h for c in configurations if (
-                h := hiding_gateway(c.get("applicationGatewayBackendAddressPools")))), ""),
+            hidden=tuple(dict.fromkeys(g for c in configurations for g in gateways_of(c))),
             direct=any(map(is_direct, configurations)),
         )
 

@@ -6,6 +6,8 @@ at their ends are read together. What leads nowhere is named, with the reason: o
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,14 +18,18 @@ from remediation.clock import Clock, Deadline
 from remediation.cloud.cache import Kept
 from remediation.cloud.clients import Clients
 from remediation.cloud.machines import Machines
-from remediation.cloud.members import Found, Members
-from remediation.errors import NotFound, PermanentError, Unfinished
+from remediation.cloud.members import Behind, Found, Members
+from remediation.errors import NotFound, PermanentError, RemediationError, Unfinished
+from remediation.log import say
 from remediation.model import Front, Machine, Nic, ResourceId
 from remediation.topology import (
+    BASTION,
     FIREWALL,
     GATEWAY,
     INSTANCE,
     INSTANCE_NIC,
+    INSTANCE_PUBLIC_IP,
+    NETWORK_GATEWAY,
     NIC,
     READERS,
     SCALE_SET,
@@ -32,6 +38,7 @@ from remediation.topology import (
     Kind,
     Lead,
     appliance,
+    canonical,
     gateway_subnet,
     kind_of,
     leads,
@@ -41,15 +48,22 @@ from remediation.topology import (
 )
 from remediation.topology import NETWORK as VNET
 
+_log = logging.getLogger(__name__)
+
 NETWORK_API = "2024-05-01"
 READS_AT_ONCE = 8
 KEEP_SECONDS = 60.0
 """Pools and scale sets change by themselves: what is behind an element is not kept for longer."""
 DEEPEST, MOST_ELEMENTS, MOST_MACHINES, MOST_TOLD = 6, 60, 2_000, 3
+CLUSTER = "microsoft.containerservice/managedclusters"
 NOT_TRACED: Mapping[str, str] = {
     "microsoft.hybridcompute/machines": "an Arc machine: its network is not Azure's",
-    "microsoft.containerservice/managedclusters": "a cluster: its node pools are scale sets",
 }
+GATEWAYS_SECONDS = 4.0
+"""What stands before a machine by its address may not eat the budget: the block comes first."""
+MOST_AGAIN = 200
+OF_INSTANCES = (INSTANCE, INSTANCE_NIC, INSTANCE_PUBLIC_IP)
+"""What names a scale set's instance in its own id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +81,28 @@ class _Way:
 
     lead: Lead
     path: tuple[str, ...]
-    hidden: str = ""
+    hidden: tuple[str, ...] = ()
 
     def on(self, lead: Lead) -> _Way:
         """A step further."""
         path = (*self.path, lead.via) if lead.via else self.path
         if lead.kind is Kind.RESOURCE and kind_of(lead.target) in READERS:
             path = (*path, name_of(lead.target))
-        return _Way(lead, path, lead.hidden or self.hidden)
+        hidden = (*self.hidden, lead.hidden) if lead.hidden else self.hidden
+        return _Way(lead, path, hidden)
 
 
 @dataclass
 class _Ends:
-    """Where the ways end: by id, the first way to each."""
+    """Where the ways end: by id, all ways to each, the first one first."""
 
-    machines: dict[str, _Way] = field(default_factory=dict)
-    nics: dict[str, _Way] = field(default_factory=dict)
-    instances: dict[str, _Way] = field(default_factory=dict)
-    sets: dict[str, _Way] = field(default_factory=dict)
-    addresses: dict[tuple[str, str], _Way] = field(default_factory=dict)
+    machines: dict[str, list[_Way]] = field(default_factory=dict)
+    nics: dict[str, list[_Way]] = field(default_factory=dict)
+    instances: dict[str, list[_Way]] = field(default_factory=dict)
+    sets: dict[str, list[_Way]] = field(default_factory=dict)
+    addresses: dict[tuple[str, str], list[_Way]] = field(default_factory=dict)
     dead: list[tuple[_Way, str]] = field(default_factory=list)
     gateways: list[dict[str, Any]] = field(default_factory=list)
-    direct: set[str | tuple[str, str]] = field(default_factory=set)
-    """Reached otherwise than through an application gateway."""
 
 
 class Tracer:
@@ -102,6 +115,8 @@ class Tracer:
         self._machines = machines
         self._members = members
         self._kept: Kept[str, Traced] = Kept(clock, min(KEEP_SECONDS, keep_seconds))
+        self._by_address: Kept[str, list[Behind]] = Kept(clock, min(KEEP_SECONDS, keep_seconds))
+        self._fronts: Kept[str, Front] = Kept(clock, min(KEEP_SECONDS, keep_seconds))
         self._pool = ThreadPoolExecutor(READS_AT_ONCE, "trace")
 
     def trace(self, resource_ids: Sequence[str], deadline: Deadline, at: Sequence[str] = ()) -> Traced:
@@ -111,33 +126,101 @@ class Tracer:
         machines: dict[str, Machine] = {}
         fronts: dict[str, Front] = {}
         untraced: list[tuple[str, str]] = []
+        listed = self._pool.submit(self._gateways_by_address, deadline)
         for resource in resource_ids:
             if deadline.over:
                 raise Unfinished(f"{len(resource_ids)} resources could not be looked at in time")
-            found = self._at(resource, at, deadline) or self._one(resource, deadline)
+            found = self._one(resource, at, deadline)
             untraced += found.untraced
             for machine in found.machines:
-                machines.setdefault(machine.id, machine)
+                there = machines.get(machine.id)
+                machines[machine.id] = machine if there is None else there.merged(machine)
             fronts.update({f.id: f for f in found.fronts})
-        return Traced(
-            tuple(machines.values()), tuple(dict.fromkeys(untraced)), tuple(fronts.values()))
+        shown = [self._behind(machine, listed.result(), deadline) for machine in machines.values()]
+        for one in sorted({h for m in shown for n in m.nics for h in n.hidden} - set(fronts)):
+            if kind_of(one) == GATEWAY:
+                fronts[one] = self._front_of(one, deadline, named=False)
+        return Traced(tuple(shown), tuple(dict.fromkeys(untraced)), tuple(fronts.values()))
+
+    def confirmed(self, traced: Traced, doubted: Collection[str], deadline: Deadline) -> Traced:
+        """The same with these machines read anew from ARM, one by one: what the graph says of their guards is
+        out of date. And the fronts' guards as they are."""
+        wrong = [m for m in traced.machines if m.id in doubted][:MOST_AGAIN]
+        fresh, missing = self._members.again(wrong, deadline)
+        machines = []
+        for old in traced.machines:
+            new = fresh.get(old.id)
+            if new is not None:
+                machines.append(replace(new.merged(replace(old, nics=tuple(
+                    n for n in old.nics if n.id in {f.id for f in new.nics}))), path=old.path,
+                    power=new.power or old.power))
+            elif old.id not in missing:
+                machines.append(old)
+        for front in traced.fronts:
+            self._fronts.forget(front.id)
+            self._machines.forget_subnet(front.subnet_id)
+        untraced = [*traced.untraced, *((m, f"not traced: {why}") for m, why in missing.items())]
+        return Traced(tuple(machines), tuple(untraced),
+                      tuple(self._front_of(f.id, deadline, named=f.named) for f in traced.fronts))
+
+    # --- what hides clients' addresses from a machine ---
+
+    def _gateways_by_address(self, deadline: Deadline) -> list[Behind]:
+        """The application gateways with backends by address; none where the graph does not say in time."""
+        try:
+            limit = deadline.within(GATEWAYS_SECONDS)
+            return self._by_address.get("", lambda: self._members.gateway_pools(limit))
+        except RemediationError as error:
+            say(_log, "gateways-unknown", level=logging.WARNING, error=str(error))
+            return []
+
+    def _behind(self, machine: Machine, gateways: Sequence[Behind], deadline: Deadline) -> Machine:
+        """The machine with the gateways before it that know it by its address alone."""
+
+        def before(nic: Nic) -> Iterator[str]:
+            network, own = nic.subnet_id.partition("/subnets/")[0], set(map(canonical, nic.private_addresses))
+            for one in gateways:
+                if own & one.addresses and (
+                        network == one.network or network in self._peers(one.network, deadline)):
+                    yield one.gateway
+
+        return replace(machine, nics=tuple(
+            replace(n, hidden=tuple(dict.fromkeys((*n.hidden, *before(n))))) for n in machine.nics))
+
+    def _front_of(self, gateway: str, deadline: Deadline, *, named: bool) -> Front:
+        """An application gateway as what stands before machines, kept for a while."""
+
+        def read() -> Front:
+            body = self._body(_Way(Lead(Kind.RESOURCE, gateway), ()), deadline=deadline, must=False)
+            if isinstance(body, str):
+                return Front(gateway, name_of(gateway), "", trouble=f"it cannot be read ({body})")
+            return self._front({**body, "id": gateway}, deadline)
+
+        return replace(self._fronts.get(gateway, read), named=named)
 
     def forget(self, resource_ids: Iterable[str], traced: Traced) -> None:
         """What is kept of these is known to be wrong: the next look reads it anew."""
         for resource in resource_ids:
             self._kept.forget(resource.lower().rstrip("/"))
+        self._by_address.forget("")
         for machine in traced.machines:
             self._machines.forget(machine)
         for front in traced.fronts:
+            self._fronts.forget(front.id)
             self._machines.forget_subnet(front.subnet_id)
 
-    def _one(self, resource: str, deadline: Deadline) -> Traced:
+    def _one(self, resource: str, at: Sequence[str], deadline: Deadline) -> Traced:
         kind = kind_of(resource)
         parts = ResourceId.parse(resource)
         try:
+            meant = self._at(resource, at, deadline)
+            if meant is not None:
+                return meant
+            if kind == CLUSTER:
+                return self._cluster(resource.lower().rstrip("/"), deadline)
             if kind == VIRTUAL_MACHINE and parts is not None:
                 return Traced((self._machines.one(parts, deadline),))
-            if kind not in (*READERS, NIC, INSTANCE, INSTANCE_NIC, SCALE_SET):
+            if kind not in (*READERS, *OF_INSTANCES, NIC, SCALE_SET):
                 return Traced(untraced=((resource, f"not traced: {_why_not(resource, kind)}"),))
             key = resource.lower().rstrip("/")
             return self._kept.get(key, lambda: self._walk(key, deadline))
@@ -155,20 +238,34 @@ class Tracer:
             return None
         network = place.partition("/subnets/")[0]
         nics = self._members.at_addresses(addresses, deadline)
-        meant = [(address, nics[address, network]) for address in addresses if (address, network) in nics]
         machines: dict[str, Machine] = {}
-        for address, nic in meant:
-            for machine in self._machines_of(nic, deadline):
-                if place == network or any(n.subnet_id == place for n in machine.nics):
-                    way = (name_of(place), f"at {address}", *machine.path)
-                    machines.setdefault(machine.id, replace(machine, path=way))
-        return Traced(tuple(machines.values())) if machines else None
+        nowhere = []
+        for address in addresses:
+            nic = nics.get((canonical(address), network))
+            here = [m for m in (self._machines_of(nic, deadline) if nic else ())
+                    if place == network or any(n.subnet_id == place for n in m.nics)]
+            for machine in here:
+                way = (name_of(place), f"at {address}", *machine.path)
+                machines.setdefault(machine.id, replace(machine, path=way))
+            if not here and ipaddress.ip_address(address).is_private:
+                nowhere.append((
+                    resource, f"not traced: {address} in {name_of(place)} is the address of no machine"))
+        return Traced(tuple(machines.values()), tuple(nowhere)) if machines else None
 
     def _machines_of(self, nic: str, deadline: Deadline) -> Sequence[Machine]:
         try:
             return self._walk(nic, deadline).machines
         except PermanentError:  # it went, or may not be read: then the whole network is looked at
             return ()
+
+    def _cluster(self, cluster: str, deadline: Deadline) -> Traced:
+        """The machines of a Kubernetes cluster: the instances of its node pools."""
+        sets = self._members.of_cluster(cluster, deadline)
+        if not sets:
+            return Traced(untraced=((cluster, "not traced: no node pool of the cluster is known"),))
+        found = [self._kept.get(one, lambda one=one: self._walk(one, deadline)) for one in sets]  # type: ignore[misc]
+        machines = [replace(m, path=(name_of(cluster), *m.path)) for one in found for m in one.machines]
+        return Traced(tuple(machines), tuple(u for one in found for u in one.untraced))
 
     # --- the walk ---
 
@@ -211,8 +308,14 @@ class Tracer:
             return []
         if kind_of(way.lead.target) == GATEWAY:
             ends.gateways.append(body)
-        routed = self._routed(way, body, deadline) if kind_of(way.lead.target) == FIREWALL else []
-        return routed or [way.on(lead) for lead in leads(body)]
+        kind = kind_of(way.lead.target)
+        routed = self._routed(way, body, deadline) if kind == FIREWALL else []
+        found = routed or [way.on(lead) for lead in leads(body)]
+        if kind in (BASTION, NETWORK_GATEWAY):  # networks peered with its own use it, too
+            found += [way.on(Lead(Kind.RESOURCE, p, "peered with its network"))
+                      for n in appliance(body)[1] for p in self._peers(
+                          n, deadline, through_gateway=kind == NETWORK_GATEWAY)]
+        return found
 
     def _routed(self, way: _Way, firewall: dict[str, Any], deadline: Deadline) -> list[_Way]:
         """The subnets that routes send through a firewall, in its own network or one peered with it."""
@@ -221,15 +324,16 @@ class Tracer:
         if not subnets:
             return []
         near = {*networks, *(p for n in networks for p in self._peers(n, deadline))}
-        return [way.on(Lead(Kind.RESOURCE, s, "routes to it", speaks_out=True)) for s in subnets
+        return [way.on(Lead(Kind.RESOURCE, s, "routes to it", hidden=way.lead.target, speaks_out=True))
+                for s in subnets
                 if s.partition("/subnets/")[0] in near]
 
-    def _peers(self, network: str, deadline: Deadline) -> Sequence[str]:
-        """The networks peered with this one; none where it cannot be read."""
+    def _peers(self, network: str, deadline: Deadline, *, through_gateway: bool = False) -> Sequence[str]:
+        """The networks peered with this one (that use its network gateway); none where it cannot be read."""
         if not network:
             return ()
         body = self._body(_Way(Lead(Kind.RESOURCE, network), ()), deadline=deadline, must=False)
-        return () if isinstance(body, str) else peers(body)
+        return () if isinstance(body, str) else peers(body, through_gateway=through_gateway)
 
     def _ends_here(self, way: _Way, ends: _Ends) -> bool:
         """Put the way where it ends; False if it goes on."""
@@ -237,20 +341,15 @@ class Tracer:
         if way.lead.kind is Kind.NOWHERE:
             ends.dead.append((way, target))
         elif way.lead.kind is Kind.ADDRESS:
-            key = (target, way.lead.network)
-            ends.addresses.setdefault(key, way)
-            ends.direct |= set() if way.hidden else {key}
+            ends.addresses.setdefault((target, way.lead.network), []).append(way)
         elif kind == VIRTUAL_MACHINE:
-            ends.machines.setdefault(target, way)
+            ends.machines.setdefault(target, []).append(way)
         elif kind == NIC:
-            ends.nics.setdefault(target, way)
-            ends.direct |= set() if way.hidden else {target}
-        elif kind == INSTANCE:
-            ends.instances.setdefault(target, way)
-        elif kind == INSTANCE_NIC:
-            ends.instances.setdefault(target.partition("/networkinterfaces/")[0], way)
+            ends.nics.setdefault(target, []).append(way)
+        elif kind in OF_INSTANCES:
+            ends.instances.setdefault(target.partition("/networkinterfaces/")[0], []).append(way)
         elif kind == SCALE_SET:
-            ends.sets.setdefault(target, way)
+            ends.sets.setdefault(target, []).append(way)
         elif kind not in READERS:
             ends.dead.append((way, _why_not(target, kind)))
         else:
@@ -278,30 +377,33 @@ class Tracer:
         flexible, uniform = self._members.of_scale_sets(sorted(ends.sets), deadline)
         for found, where in ((flexible, ends.machines), (uniform, ends.instances)):
             for one, scale_set in found.items():
-                where.setdefault(one, ends.sets[scale_set])
-        for scale_set in set(ends.sets) - {*flexible.values(), *uniform.values()}:
-            ends.dead.append((ends.sets[scale_set], "the scale set has no instance that is known"))
+                where.setdefault(one, []).extend(ends.sets[scale_set])
+        for scale_set in sorted(set(ends.sets) - {*flexible.values(), *uniform.values()}):
+            instances = self._members.instances_of(scale_set, deadline)  # the graph lags
+            for one in instances:
+                ends.instances.setdefault(one, []).extend(ends.sets[scale_set])
+            if not instances:
+                ends.dead.append((ends.sets[scale_set][0], "the scale set has no instance that is known"))
 
     def _find_addresses(self, ends: _Ends, deadline: Deadline) -> None:
         if not ends.addresses:
             return
         nics = self._members.at_addresses((a for a, _ in ends.addresses), deadline)
         near: dict[str, Sequence[str]] = {}
-        for key, way in ends.addresses.items():
+        for key, ways in ends.addresses.items():
             address, network = key
             nic = nics.get(key)
             if nic is None and any(a == address for a, _ in nics):  # a backend may be in a peered network
                 near[network] = near[network] if network in near else self._peers(network, deadline)
                 nic = next((nics[address, n] for n in near[network] if (address, n) in nics), None)
             if nic is not None and kind_of(nic) == INSTANCE_NIC:
-                ends.instances.setdefault(nic.partition("/networkinterfaces/")[0], way)
+                ends.instances.setdefault(nic.partition("/networkinterfaces/")[0], []).extend(ways)
             elif nic is not None:
-                ends.nics.setdefault(nic, way)
-            if nic is not None:
-                ends.direct |= {nic} if key in ends.direct else set()
+                ends.nics.setdefault(nic, []).extend(ways)
             else:
                 network = f" in {name_of(key[1])}" if key[1] else ""
-                ends.dead.append((way, f"{way.lead.via}: {key[0]}{network} is the address of no machine"))
+                ends.dead.append((
+                    ways[0], f"{ways[0].lead.via}: {key[0]}{network} is the address of no machine"))
 
     # --- the machines at the ends ---
 
@@ -310,27 +412,7 @@ class Tracer:
         more = _cut(ends)
         if ends.machines or ends.nics or ends.instances:
             found = self._members.read(ends.machines, ends.nics, ends.instances, deadline)
-        ways = {**ends.machines, **ends.instances}
-        by_machine: dict[str, list[tuple[str, _Way]]] = {}
-        for nic, owner in found.owners.items():
-            if nic in ends.nics:
-                by_machine.setdefault(owner, []).append((nic, ends.nics[nic]))
-        machines = []
-        for machine in found.machines.values():
-            through = by_machine.get(machine.id, [])
-            if machine.id in ways:
-                path, hidden = ways[machine.id].path, {n.id: ways[machine.id].hidden for n in machine.nics}
-                through = [(machine.id, ways[machine.id])]
-            else:
-                path, hidden = _onto(through[0][1].path, through[0][0]), {
-                    nic: way.hidden for nic, way in through}
-            path = _onto(path, machine.id)
-            said = [way.lead.speaks_out for _, way in through if way.lead.speaks_out is not None]
-            machines.append(replace(
-                machine, path=path, nics=_hidden(machine.nics, hidden, ends.direct),
-                ports=tuple(dict.fromkeys(p for _, way in through for p in way.lead.ports)),
-                speaks_out=any(said) if said else None,
-            ))
+        machines = [self._arrived(machine, ends, found) for machine in found.machines.values()]
         dead = [(root, f"not traced: {_shown(way)}{why}") for way, why in ends.dead]
         dead += _told(found.missing, root)
         if more:
@@ -338,6 +420,33 @@ class Tracer:
         if not machines and not dead:
             dead.append((root, f"not traced: no machine is behind {name_of(root)}"))
         return Traced(tuple(machines), tuple(dead), tuple(self._front(g, deadline) for g in ends.gateways))
+
+    @staticmethod
+    def _arrived(machine: Machine, ends: _Ends, found: Found) -> Machine:
+        """The machine with what all ways to it say: the first tells the path."""
+        whole = [*ends.machines.get(machine.id, ()), *ends.instances.get(machine.id, ())]
+        by_nic = {n.id: ends.nics.get(n.id, []) for n in machine.nics}
+        first = next((nic for nic, ways in by_nic.items() if ways), "")
+        if whole:
+            path = whole[0].path
+        elif first:
+            path = _onto(by_nic[first][0].path, first)
+        else:  # by a NIC that is no longer among its NICs
+            path = next((_onto(ways[0].path, nic) for nic, ways in ends.nics.items()
+                         if found.owners.get(nic) == machine.id), ())
+        every = [*whole, *(w for ways in by_nic.values() for w in ways)]
+        said = [w.lead.speaks_out for w in every if w.lead.speaks_out is not None]
+
+        def seen(nic: Nic) -> Nic:
+            ways = [*whole, *by_nic[nic.id]]
+            hidden = dict.fromkeys((*nic.hidden, *(h for w in ways for h in w.hidden)))
+            return replace(nic, hidden=tuple(hidden),
+                           direct=nic.direct or any(not w.hidden for w in by_nic[nic.id]))
+
+        return replace(
+            machine, path=_onto(path, machine.id), nics=tuple(map(seen, machine.nics)),
+            ports=tuple(dict.fromkeys(p for w in every for p in w.lead.ports)),
+            speaks_out=any(said) if said else None)
 
     def _front(self, gateway: Mapping[str, Any], deadline: Deadline) -> Front:
         gateway_id, subnet = str(gateway["id"]).lower(), gateway_subnet(gateway)
@@ -352,13 +461,6 @@ class Tracer:
 def _onto(path: tuple[str, ...], one: str) -> tuple[str, ...]:
     """A step further, unless the way stands there already."""
     return path if path[-1:] == (name_of(one),) else (*path, name_of(one))
-
-
-def _hidden(
-    nics: Iterable[Nic], hidden: Mapping[str, str], direct: Collection[object]
-) -> tuple[Nic, ...]:
-    return tuple(replace(n, hidden=n.hidden or hidden.get(n.id, ""), direct=n.direct or n.id in direct)
-                 for n in nics)
 
 
 def _told(missing: Mapping[str, str], root: str) -> Iterator[tuple[str, str]]:

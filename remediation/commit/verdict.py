@@ -13,16 +13,17 @@ from remediation.drift import remember_drift, remembered
 from remediation.effective import objection
 from remediation.errors import Conflict, RemediationError
 from remediation.ledger import Block, Lease
-from remediation.ledger.block import Sessions
+from remediation.ledger.block import KEEP_WEAK, Sessions
 from remediation.managed import Managed
-from remediation.model import BlockState, Target, utc
+from remediation.model import BlockState, Target, Weak, utc
 from remediation.nsg import Nsg
 from remediation.owned import is_parked
-from remediation.proof import Outcome, Proof, prove
+from remediation.proof import Outcome, Proof, prove, weak_ones
 from remediation.topology import WAF_POLICY, kind_of
 
 CONFIRMED = "confirmed by Azure's effective rules"
 VIEW_SECONDS = 12.0
+ASKED_AT_MOST, LOOKED_AT_EACH = 3, 100
 
 
 def judge(
@@ -88,13 +89,16 @@ def _judge_block(
         proof = azure.second(proof, block, attached)
     state = BlockState.ACTIVE if proof.effective else BlockState.SHADOWED
     fresh = block.state is BlockState.PENDING
-    if not fresh and state is block.state and proof.detail == block.detail:
+    weak = _weak(parts, block, work.nsg, proof, managed)
+    if not fresh and state is block.state and proof.detail == block.detail and weak == block.weak:
         return True
+    _tell_of_lost(parts, block, weak)
     longest = max(now + block.lifetime, block.expires or now)  # a person may have extended it
     work.set(replace(
         block, state=state, rule=rule.name if rule else "", detail=proof.detail,
         priority=rule.priority if rule else 0,
-        shadowed_by="" if proof.effective else proof.rule,
+        shadowed_by=proof.rule if proof.outcome is Outcome.SHADOWED else "",
+        weak=weak,
         sessions=(block.sessions or Sessions.MAY_REMAIN) if proof.effective else Sessions.UNKNOWN,
         proven=now, first_proven=block.first_proven or now,
         expires=longest if fresh else block.expires,
@@ -104,13 +108,39 @@ def _judge_block(
     result.shadowed += not proof.effective
     unproven = proof.outcome is Outcome.UNPROVEN
     hidden = unproven and not work.nsg.trouble  # so it stands in the network: known before it was written
-    if not proof.effective and (block.decisive or not hidden):
+    held = block.state is BlockState.ACTIVE  # and does so no longer
+    if not proof.effective and (block.decisive or held or not hidden):
         parts.notifier.tell(
             "unproven" if unproven else "shadowed",
             f"{block.key.address} is not stopped on {work.nsg.id}: {proof.detail}",
             nsg=work.nsg.id, alerts=list(block.alerts), by=proof.rule,
         )
     return True
+
+
+def _weak(
+    parts: Parts, block: Block, nsg: Nsg, proof: Proof, managed: Managed
+) -> tuple[Weak, ...]:
+    """The machines that the block does not hold for, one by one: those that are behind another guard by now,
+    and, where it does not hold for all together, whom it does not hold for."""
+    gone = [t for t in block.targets if t.subnet_id not in nsg.subnets and t.nic_id not in nsg.nics]
+    here = [t for t in block.targets if t not in gone]
+    found = [Weak(t.nic_id, Outcome.DETACHED.value, detail="it is behind another guard by now")
+             for t in gone[:KEEP_WEAK]]
+    if not proof.effective and len(here) > 1:
+        found += weak_ones(nsg, block.key, here[:LOOKED_AT_EACH], parts.ownership, managed)
+    return tuple(found[:KEEP_WEAK])
+
+
+def _tell_of_lost(parts: Parts, block: Block, weak: Sequence[Weak]) -> None:
+    """A machine that leaves its guard leaves the block behind: people are told once."""
+    known = {w.nic_id for w in block.weak if w.outcome == Outcome.DETACHED}
+    lost = [w.nic_id for w in weak if w.outcome == Outcome.DETACHED and w.nic_id not in known]
+    if lost:
+        parts.notifier.tell(
+            "detached", f"{block.key.address} is blocked on {block.key.nsg_id}, which guards these no more; "
+            f"replay the alert to block it where they are: {', '.join(lost[:5])}",
+            nsg=block.key.nsg_id, alerts=list(block.alerts))
 
 
 class _AzuresView:
@@ -124,12 +154,15 @@ class _AzuresView:
 
     def second(self, proof: Proof, block: Block, targets: Sequence[Target]) -> Proof:
         """The proof after a look at Azure's view of one of the machines' NICs."""
-        target = next((t for t in targets if t.addresses), None)
-        if target is None:  # before an application gateway there is no NIC to ask
+        asked = [t for t in targets if t.addresses][:ASKED_AT_MOST]
+        if not asked:  # before an application gateway there is no NIC to ask
             return proof
         if block.state is BlockState.ACTIVE and block.detail == CONFIRMED:
             return replace(proof, detail=CONFIRMED)
-        view = self._of(target.nic_id)
+        for target in asked:  # Azure answers for running machines only: the next one may run
+            view = self._of(target.nic_id)
+            if not isinstance(view, str):
+                break
         if isinstance(view, str):
             return replace(proof, detail=f"not confirmed by Azure: {view}")
         against = objection(view, block.key, target)

@@ -221,7 +221,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "notices": list(plan.notices),
         "machines": [
             {"id": m.id, "path": list(m.path), "power": m.power, "ports": [str(p) for p in m.ports],
-             "speaksOut": m.speaks_out,
+             "speaksOut": m.speaks_out, **({"created": m.created} if m.created else {}),
              "guards": list(dict.fromkeys(g for n in m.nics for g in n.guards))}
             for m in plan.machines[:SHOWN_MACHINES]
         ],

@@ -6,15 +6,16 @@ doubles.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from remediation.model import WANTED_STATES, BlockKey, BlockState, Direction, Target, utc
+from remediation.model import WANTED_STATES, BlockKey, BlockState, Direction, Target, Weak, utc
 
 KEEP_ALERTS = 10
+KEEP_WEAK = 40
 KEEP_TARGETS, KEEP_ASKED = 400, 60
 """Machines that a block remembers; and a claim in a question, which may hold many claims."""
 
@@ -58,6 +59,8 @@ class Block:
     revoked_by: str = ""
     revoke_reason: str = ""
     sessions: Sessions = Sessions.UNKNOWN
+    weak: tuple[Weak, ...] = ()
+    """The NICs for which it does not hold, though it is written; of the others it does."""
     attempts: int = 0
     retry_at: datetime | None = None
     etag: str = ""
@@ -158,13 +161,25 @@ def claim_from_json(data: Sequence[Any]) -> Claim:
 
 def targets_to_json(targets: Sequence[Target]) -> list[list[Any]]:
     """The newest targets as plain data."""
-    return [[t.machine_id, t.nic_id, t.subnet_id, list(t.addresses), t.hidden]
+    return [[t.machine_id, t.nic_id, t.subnet_id, list(t.addresses), t.hidden, *([True] if t.proxied else [])]
             for t in targets[-KEEP_TARGETS:]]
 
 
 def targets_from_json(data: Iterable[Sequence[Any]]) -> tuple[Target, ...]:
     """The inverse of `targets_to_json`."""
-    return tuple(Target(m, n, s, tuple(a), *hidden) for m, n, s, a, *hidden in data)
+    return tuple(Target(m, n, s, tuple(a), *more) for m, n, s, a, *more in data)
+
+
+def weak_to_json(weak: Sequence[Weak]) -> dict[str, Any]:
+    """Many have one reason: each reason once."""
+    reasons = list(dict.fromkeys((w.outcome, w.rule, w.detail) for w in weak[:KEEP_WEAK]))
+    return {"why": reasons,
+            "nics": [[w.nic_id, reasons.index((w.outcome, w.rule, w.detail))] for w in weak[:KEEP_WEAK]]}
+
+
+def weak_from_json(data: Mapping[str, Any]) -> tuple[Weak, ...]:
+    """The inverse of `weak_to_json`."""
+    return tuple(Weak(nic, *data["why"][n]) for nic, n in data.get("nics") or ())
 
 
 def merge_claim(block: Block | None, claim: Claim, now: datetime) -> Block | None:

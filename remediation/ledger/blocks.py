@@ -18,6 +18,8 @@ from remediation.ledger.block import (
     merge_moved,
     targets_from_json,
     targets_to_json,
+    weak_from_json,
+    weak_to_json,
 )
 from remediation.ledger.forms import Row, decode, encode, pack, unpack
 from remediation.ledger.store import MAX_TRANSACTION, Tables
@@ -246,6 +248,8 @@ def _values(block: Block) -> dict[str, Any]:
         "attempts": block.attempts,
     }
     facts.update({t: text for t in _TEXTS if (text := getattr(block, t))})
+    if block.weak:
+        facts["weak"] = weak_to_json(block.weak)
     if block.sessions:
         facts["sessions"] = block.sessions.value
     facts.update({t: utc(at) for t in _TIMES if (at := getattr(block, t)) is not None})
@@ -280,6 +284,7 @@ def _block(row: Row) -> Block:
         priority=int(facts["priority"]),
         attempts=int(facts["attempts"]),
         sessions=Sessions(facts.get("sessions", "")),
+        weak=weak_from_json(facts.get("weak") or {}),
         etag=row.etag,
         **times,
         **texts,

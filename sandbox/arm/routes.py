@@ -55,6 +55,7 @@ ITEMS: dict[tuple[str, str], Handler] = {
     ("PUT", publicip.KIND): publicip.put, ("GET", publicip.KIND): publicip.get,
     ("DELETE", publicip.KIND): publicip.delete,
     ("PUT", waf.KIND): waf.put, ("GET", waf.KIND): waf.get, ("DELETE", waf.KIND): waf.delete,
+    ("GET", before.INSTANCE): scaleset.get_instance,
     ("PUT", VM): compute.put, ("GET", VM): compute.get, ("DELETE", VM): compute.delete,
     **{
         (method, f"{VM}/{child}"): handler
@@ -89,6 +90,7 @@ LISTS: dict[tuple[str, str], Handler] = {
     **{("GET", kind): before.list_children for kind in before.CHILDREN},
     ("GET", scaleset.KIND): _list(scaleset.KIND, scaleset.render),
     ("GET", before.INSTANCE): scaleset.instances,
+    ("GET", before.INSTANCE_NIC): scaleset.instance_nics,
     ("GET", waf.KIND): _list(waf.KIND, waf.render),
     ("GET", VM): _list(VM, compute.render, "HighCostGet"),
     ("GET", f"{VM}/extensions"): compute.list_children,

@@ -66,6 +66,23 @@ def instances(call: Call) -> Answer:
     return Answer(200, {"value": found}, quota("HighCostGetVMScaleSet"))
 
 
+def get_instance(call: Call) -> Answer:
+    """GET one instance."""
+    found = call.state.get(call.id)
+    if found is None:
+        raise not_found(f"{TYPE}/virtualMachines", "/".join(call.names), call.group)
+    return Answer(200, found.body | {"id": found.id, "name": found.name}, quota("GetVMScaleSet"))
+
+
+def instance_nics(call: Call) -> Answer:
+    """GET the network interfaces of one instance."""
+    owner = call.id_of(2)
+    if call.state.get(owner) is None:
+        raise not_found(f"{TYPE}/virtualMachines", "/".join(call.names), call.group)
+    return Answer(200, {"value": [r.body | {"id": r.id, "name": r.name} for r in call.state.of_kind(
+        before.INSTANCE_NIC, owner)]})
+
+
 def _there(call: Call) -> Resource:
     found = call.state.get(call.id_of(1))
     if found is None:

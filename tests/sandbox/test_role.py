@@ -47,7 +47,11 @@ def test_a_life_with_all_its_side_ways_uses_every_action_of_the_role(azure: Azur
     azure.start()  # another process, which has found no machine yet
     elements = ("loadBalancers/lb", "applicationGateways/agw", "publicIPAddresses/pip-nat",
                 "azureFirewalls/fw", "bastionHosts/bastion", "virtualNetworkGateways/vpn")
-    for element in (*(f"{NETWORK}/{e}" for e in elements), f"{COMPUTE}/virtualMachineScaleSets/uni"):
+    clusters = f"/subscriptions/{SUB}/resourceGroups/rg/providers/Microsoft.ContainerService/managedClusters"
+    azure.world.seed({"resources": [{"id": f"{clusters}/aks", "name": "aks", "location": "westeurope",
+                                     "properties": {"nodeResourceGroup": "rg"}}]})
+    for element in (*(f"{NETWORK}/{e}" for e in elements), f"{COMPUTE}/virtualMachineScaleSets/uni",
+                    f"{clusters}/aks"):
         azure.attack(resourceIdentifiers=[{"type": "AzureResource", "azureResourceId": element}])
     azure.world.seed(hub())
     azure.start()

@@ -142,7 +142,8 @@ def test_an_alert_on_a_network_with_an_address_of_ours_blocks_for_that_machine_a
         extendedProperties={"attacker IP": ATTACKER, "Victim IP": "10.0.1.40"})
     shown = azure.timeline(one)
     assert [m["path"][-1] for m in shown["machines"]] == ["vm3"], shown["machines"]
-    assert azure.states("nsg2") == {"active"}
+    assert azure.blocks("nsg2")["outbound", ATTACKER].state == "active"
+    assert "agw hides the client" in azure.blocks("nsg2")["inbound", ATTACKER].detail, "it is behind that"
     assert azure.states("nsg") == set()
 
 
@@ -235,7 +236,7 @@ def test_without_rights_on_the_guards_of_one_subscription_the_others_stand_and_i
     (f"{NETWORK}/loadBalancers/gone", "it is not there (any more)"),
     (f"{NETWORK}/publicIPAddresses/pip-free", "the public address belongs to nothing"),
     (f"{SET}/gone", "the scale set has no instance that is known"),
-    (f"{SET}/uni/virtualMachines/9", "the scale set's instance is not known"),
+    (f"{SET}/uni/virtualMachines/9", "the machine is not there"),
     (f"/subscriptions/{SUB}", "a whole subscription is no place to look"),
     ("/subscriptions/" + SUB + "/resourceGroups/rg/providers/Microsoft.HybridCompute/machines/m",
      "an Arc machine"),
@@ -256,6 +257,138 @@ def test_machines_that_the_graph_does_not_know_yet_are_read_one_by_one(azure: Az
     azure.start()
     assert set(trace(azure, LB)[0]) == WEB | UNI | {"vm3", "new"}
     azure.world.tune(graph_lag=0)
+
+
+# --- what the graph, or the alert's own words, do not show ---
+
+
+def test_a_guard_that_was_changed_a_moment_ago_is_blocked_on_and_the_old_one_left_alone(azure: Azure):
+    azure.world.seed(site())
+    trace(azure, LB)
+    azure.world.tune(graph_lag=600)
+    subnet = f"{VNET}/subnets/app"
+    body = azure.world.arm("GET", subnet).json()
+    body["properties"]["networkSecurityGroup"] = {"id": nsg_id("nsg-nic")}
+    assert azure.world.arm("PUT", subnet, body).status_code < 300
+    azure.start()
+    shown = attack_on(azure, LB)
+    by_machine = {m["path"][-1]: {p["guard"].rpartition("/")[2]: p["outcome"] for p in m["proof"]
+                                  if p["direction"] == "outbound"} for m in shown["machines"]}
+    assert by_machine["vm2"] == {"nsg-nic": "active"}, "what guards it, not what the graph still says"
+    assert by_machine["vm"] == {"nsg-nic": "active", "nsg2": "active"}
+    assert azure.blocks("nsg") == {}
+    azure.world.tune(graph_lag=0)
+
+
+def test_a_machine_that_leaves_its_guard_leaves_the_block_and_people_are_told_once(azure: Azure):
+    data = site()
+    data["groups"][0]["vms"] += [{"name": name, "nics": [
+        {"name": f"nic-{name}", "subnet": "twin/app", "nsg": "nsg-nic", "pools": ["lb/own"]}]}
+        for name in ("stays", "leaves")]
+    data["groups"][0]["loadBalancers"][0]["pools"].append({"name": "own"})
+    azure.world.seed(data)
+    one = azure.attack(resourceIdentifiers=[{"type": "AzureResource", "azureResourceId": LB}])
+    nic = f"{NETWORK}/networkInterfaces/nic-leaves"
+    body = azure.world.arm("GET", nic).json()
+    del body["properties"]["networkSecurityGroup"]
+    assert azure.world.arm("PUT", nic, body).status_code < 300
+    for _ in range(2):
+        azure.app.responder.commit_nsg(nsg_id("nsg-nic"), azure.app.budget(), forced=True)
+    told = azure.notices("detached")
+    assert len(told) == 2, "once for each direction"
+    assert all("nic-leaves" in n and "nic-stays" not in n for n in told)
+    outcomes = {m["path"][-1]: {p["outcome"] for p in m["proof"]} for m in azure.timeline(one)["machines"]
+                if m["path"][-1] in ("stays", "leaves")}
+    assert outcomes == {"stays": {"active"}, "leaves": {"detached"}}
+    assert azure.blocks("nsg-nic")["outbound", ATTACKER].state == "active"
+
+
+def test_an_alert_on_a_machine_stops_the_attacker_before_its_gateway(azure: Azure):
+    data = site()
+    data["groups"][0]["nsgs"].append({"name": "nsg-agw"})
+    data["groups"][0]["vnets"][0]["subnets"][2]["nsg"] = "nsg-agw"
+    azure.world.seed(data)
+    attack_on(azure, f"{COMPUTE}/virtualMachines/vm3")  # a backend by its address alone
+    assert azure.owned("nsg-agw") == {"inbound": [ATTACKER]}
+    behind = azure.owned("nsg2") | azure.owned("nsg-nic")
+    assert behind == {"outbound": [ATTACKER]}, "behind the gateway nothing comes from the attacker's address"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_machine_named_beside_its_gateway_is_known_to_be_behind_it(azure: Azure, order: int):
+    azure.world.seed(site())
+    named = [f"{COMPUTE}/virtualMachines/vm3", f"{NETWORK}/applicationGateways/agw"][::order]
+    tracer = azure.app.responder._survey._tracer
+    (vm3,) = [m for m in tracer.trace(named, azure.app.budget()).machines if m.id.endswith("/vm3")]
+    assert {h.rpartition("/")[2] for n in vm3.nics for h in n.hidden} == {"agw"}
+
+
+def test_what_comes_in_through_a_firewall_is_not_called_stopped_behind_it(azure: Azure):
+    azure.world.seed(site())
+    shown = attack_on(azure, f"{NETWORK}/azureFirewalls/fw")
+    (vm,) = [m for m in shown["machines"] if m["path"][-1] == "vm3"]
+    outcomes = {p["direction"]: p["outcome"] for p in vm["proof"]}
+    assert outcomes == {"outbound": "active", "inbound": "unproven"}
+    assert all("firewall fw" in p["detail"] for p in vm["proof"] if p["direction"] == "inbound")
+
+
+def test_instances_that_the_graph_does_not_know_yet_are_read_from_their_scale_set(azure: Azure):
+    azure.world.seed(site())
+    trace(azure, LB)
+    azure.world.tune(graph_lag=600)
+    azure.world.seed({"subscription": SUB, "groups": [{"name": "rg", "scaleSets": [
+        {"name": "late", "instances": 2, "subnet": "vnet/data"}]}]})
+    azure.start()
+    found = azure.app.responder._survey._tracer.trace([f"{SET}/late"], azure.app.budget()).machines
+    assert {m.path[-1] for m in found} == {"late/0", "late/1"}
+    assert all(n.subnet_nsg.endswith("/nsg2") for m in found for n in m.nics)
+    azure.world.tune(graph_lag=0)
+
+
+@pytest.mark.parametrize(("resource", "machines"), [
+    (f"{SET}/flex/virtualMachines/flex_1", {"flex_1"}),
+    (f"{SET}/uni/virtualMachines/vm", set()),  # a machine of that name is none of the scale set's
+    (f"{SET}/uni/virtualMachines/1/networkInterfaces/nic/ipConfigurations/c/publicIPAddresses/p", {"uni/1"}),
+])
+def test_instances_are_found_however_they_are_named(azure: Azure, resource: str, machines: set[str]):
+    azure.world.seed({**site(), "resources": [*site()["resources"], {
+        "id": f"{SET}/uni/virtualMachines/1/networkInterfaces/nic/ipConfigurations/c/publicIPAddresses/p",
+        "name": "p", "properties": {"ipAddress": "203.0.113.77"}}]})
+    assert set(trace(azure, resource)[0]) == machines
+
+
+def test_the_machines_of_a_cluster_are_those_of_its_node_pools(azure: Azure):
+    cluster = f"/subscriptions/{SUB}/resourceGroups/apps/providers/Microsoft.ContainerService/managedClusters"
+    azure.world.seed({**site(), "resources": [*site()["resources"], {
+        "id": f"{cluster}/aks", "name": "aks", "location": "westeurope",
+        "properties": {"nodeResourceGroup": "RG"}}]})
+    found, _ = trace(azure, f"{cluster}/aks")
+    assert set(found) == UNI | FLEX
+    assert " → ".join(found["uni/0"]) == "aks → uni → uni/0"
+    assert trace(azure, f"{cluster}/none")[1] == ["not traced: no node pool of the cluster is known"]
+
+
+@pytest.mark.parametrize(("kind", "transit", "spoke"), [
+    ("bastionHosts/bastion", False, True), ("virtualNetworkGateways/vpn", True, True),
+    ("virtualNetworkGateways/vpn", False, False),
+])
+def test_networks_that_are_peered_use_a_bastion_and_where_it_is_allowed_a_network_gateway(
+    azure: Azure, kind: str, transit: bool, spoke: bool
+):
+    azure.world.seed(site())
+    assert azure.world.arm("PUT", f"{VNET}/virtualNetworkPeerings/to-twin", {"properties": {
+        "remoteVirtualNetwork": {"id": f"{NETWORK}/virtualNetworks/twin"},
+        "allowGatewayTransit": transit}}).status_code == 201
+    found = trace(azure, f"{NETWORK}/{kind}")[0]
+    assert set(found) == WEB | FLEX | DATA | ({"stranger"} if spoke else set())
+
+
+def test_an_address_of_ours_that_nobody_has_is_said(azure: Azure):
+    azure.world.seed(site())
+    found = azure.app.responder._survey._tracer.trace([VNET], azure.app.budget(), ("10.0.1.40", "10.0.1.99"))
+    assert [m.path[-1] for m in found.machines] == ["vm3"]
+    ((_, why),) = found.untraced
+    assert why == "not traced: 10.0.1.99 in vnet is the address of no machine"
 
 
 def test_an_element_that_may_not_be_read_does_not_hold_up_the_others(azure: Azure):

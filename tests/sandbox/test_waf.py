@@ -171,3 +171,21 @@ def test_without_the_right_to_write_policies_the_block_fails_and_a_human_is_told
     assert block.state.value == "failed"
     assert azure.states() == {"active"}, "the machine's own guard is written"
     assert azure.notices("block-failed")
+
+
+def test_a_listener_added_later_that_no_policy_sees_makes_the_block_unproven_and_it_is_said(azure: Azure):
+    azure.world.seed(site({"name": "waf"}, waf="waf"))
+    attack(azure)
+    assert blocks(azure)[0].state == "active"
+    body = azure.world.arm("GET", GATEWAY).json()
+    own = body["properties"].pop("firewallPolicy")
+    listeners = body["properties"]["httpListeners"]
+    listeners[0]["properties"]["firewallPolicy"] = own
+    listeners.append({"name": "late", "properties": {"protocol": "Http"}})
+    assert azure.world.arm("PUT", GATEWAY, body).status_code < 300
+    azure.app.responder.commit_nsg(f"{WAF}/waf".lower(), azure.app.budget(), forced=True)
+    (block,) = blocks(azure)
+    assert (block.state, block.shadowed_by) == ("shadowed", "")
+    assert "no WAF policy sees listener late of agw" in block.detail
+    assert denied(azure) == [ATTACKER], "what it sees it goes on stopping"
+    assert any("listener late" in n for n in azure.notices())

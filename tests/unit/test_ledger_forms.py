@@ -16,7 +16,7 @@ from remediation.ledger.alerts import LONGEST_ACTIONS, _action, _filled
 from remediation.ledger.block import Block
 from remediation.ledger.blocks import _block, _values
 from remediation.ledger.forms import Row, decode, encode, pack, unpack
-from remediation.model import BlockKey, BlockState, Direction, Target
+from remediation.model import BlockKey, BlockState, Direction, Target, Weak
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
 
@@ -191,3 +191,15 @@ def test_a_write_is_first_asked_after_when_it_is_likely_to_be_over():
     assert typical.first(1, Deadline.after(clock, 4)) < 2.1, "never more than half of what is left"
     typical.learn(running=100, over=300)
     assert typical.first(1, long) == 10
+
+
+def test_a_block_remembers_for_whom_it_does_not_hold_and_each_reason_once():
+    weak = tuple(Weak(f"/nic{n}", "shadowed", "allow", f"why {n % 2}") for n in range(60))
+    proxied = Target("/vm", "/nic", "/subnet", ("10.0.0.4",), "", proxied=True)
+    block = Block(key=BlockKey("/nsg", Direction.INBOUND, "198.51.100.7"), state=BlockState.SHADOWED,
+                  lifetime=timedelta(hours=24), decisive=True, targets=(proxied,), weak=weak)
+    held = _block(Row("/nsg", "inbound|198.51.100.7", _values(block), ""))
+    assert held.weak == weak[:40]
+    assert held.targets == (proxied,)
+    assert json.loads(_values(block)["facts"])["weak"]["why"] == [
+        ["shadowed", "allow", "why 0"], ["shadowed", "allow", "why 1"]]

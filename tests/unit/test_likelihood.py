@@ -157,3 +157,26 @@ def test_it_is_recorded_with_the_time_of_reading():
     assert recorded["at"] == "2026-01-01T08:00:00.000Z"
     assert recorded["machines"][VM]["likelihood"] == "likely"  # type: ignore[index]  # plain data
     assert groups_of([VM, OTHER, "odd", ""]) == [("00000000-0000-0000-0000-000000000001", "rg")]
+
+
+def test_a_machine_that_did_not_exist_then_is_unlikely_whatever_else_speaks_for_it():
+    late = Suspect(VM, RUNNING, created=END + timedelta(minutes=1))
+    found = one(late, evidence(others=(OtherAlert("b", "Malware", VM),)))
+    assert (found.power_then, found.likelihood) == ("not created yet", "unlikely")
+    assert "created only at 2026-01-01T04:01:00.000Z" in found.reasons[0]
+    assert one(replace(late, created=START), evidence()).power_then == RUNNING
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("2026-01-01T04:01:00.1234567+00:00", True), ("2026-01-01T04:01:00", True), ("", False), ("soon", False),
+])
+def test_when_a_machine_was_created_is_read_from_the_plan(text: str, found: bool):
+    (suspect,) = suspects_of({"machines": [{"id": VM, "created": text}]})
+    assert (suspect.created is not None) is found
+    assert suspect.created is None or suspect.created.tzinfo is not None
+
+
+def test_a_rule_for_every_port_speaks_against_nobody():
+    inbound = replace(BALANCED, direction=AlertDirection.INBOUND, alert_type="RDP_Incoming_BF_OneToOne")
+    found = one(Suspect(VM, RUNNING, (Mapped((0, 65535), 0),)), evidence(), inbound)
+    assert found.likelihood == "possible"

@@ -109,3 +109,11 @@ def test_each_network_has_rules_of_its_own():
 def test_a_machine_without_known_addresses_may_have_any():
     nowhere = replace(TARGET, addresses=())
     assert proof(rule("AlwaysAllow", sources=side("10.0.0.99")), target=nowhere).outcome is Outcome.SHADOWED
+
+
+@pytest.mark.parametrize("without", ["direction", "access"])
+def test_a_rule_that_does_not_say_what_it_does_may_let_it_pass(without: str):
+    body = rule("AlwaysAllow", name="odd")
+    del body["properties"][without]
+    for direction in (OUT, IN) if without == "direction" else (OUT,):
+        assert proof(body, direction=direction).rule == "odd"

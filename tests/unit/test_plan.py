@@ -12,10 +12,12 @@ from remediation.alerts import normalise
 from remediation.guardrails import Estate, Hold, Surroundings
 from remediation.model import (
     Alert,
+    BlockKey,
     BlockState,
     Direction,
     Front,
     Machine,
+    Mapped,
     Mode,
     Nic,
     Plan,
@@ -26,7 +28,7 @@ from remediation.model import (
 from remediation.nsg import Nsg, Rule
 from remediation.owned import Ownership
 from remediation.plan import MOST_ADDRESSES, Scene, decide
-from remediation.policy import DEFAULT_POLICY, Policy, load_policy, parse_policy
+from remediation.policy import DEFAULT_POLICY, Policy, Proxies, load_policy, parse_policy
 from remediation.prefixes import PrefixSet
 from remediation.waf import WAF_LIMITS
 from tests.unit.raw import ATTACKER, VM, rest
@@ -280,8 +282,10 @@ def test_modes_are_ordered_by_how_far_they_reach():
     assert BlockState("active") is BlockState.ACTIVE
 
 
-FRONT = Front("/agw", "agw", "/vnet/subnets/agw", BASE + "agw")
-BEHIND = replace(NIC, hidden="application gateway agw")
+AGW = ("/subscriptions/00000000-0000-0000-0000-000000000001/resourcegroups/g/providers/microsoft.network"
+       "/applicationgateways/agw")
+FRONT = Front(AGW, "agw", "/vnet/subnets/agw", BASE + "agw")
+BEHIND = replace(NIC, hidden=(AGW,))
 
 
 def behind(front: Front = FRONT, nic: Nic = BEHIND) -> Scene:
@@ -299,7 +303,7 @@ def test_what_comes_in_through_a_gateway_is_stopped_before_it_and_what_goes_out_
     assert places(found, IN) == {BASE + "agw"}
     assert places(found, OUT) == {SUBNET_NSG}
     (block,) = [b for b in found.blocks if b.key.direction is IN]
-    assert [(t.machine_id, t.addresses) for t in block.targets] == [("/agw", ())]
+    assert [(t.machine_id, t.addresses) for t in block.targets] == [(AGW, ())]
 
 
 def test_a_machine_whose_gateway_is_guarded_is_proven_for_what_comes_past_it():
@@ -308,7 +312,8 @@ def test_a_machine_whose_gateway_is_guarded_is_proven_for_what_comes_past_it():
               for b in plan(scene=behind(nic=direct)).blocks if b.key.direction is IN}
     assert hidden[SUBNET_NSG] == [""]
     alone = plan(scene=behind(replace(FRONT, guard=""), direct))
-    assert [t.hidden for b in alone.blocks if b.key.direction is IN for t in b.targets] == [BEHIND.hidden]
+    hidden_by = [t.hidden for b in alone.blocks if b.key.direction is IN for t in b.targets]
+    assert hidden_by == ["application gateway agw"]
 
 
 def test_a_machine_that_is_reached_past_the_gateway_too_is_guarded_itself():
@@ -327,7 +332,7 @@ def test_a_gateway_without_a_guard_is_told_with_what_is_missing(guard: str, why:
 
 
 def test_a_machine_behind_another_gateway_keeps_its_own_block():
-    other = replace(NIC, hidden="application gateway other")
+    other = replace(NIC, hidden=(AGW.replace(AGW, "/other"),))
     assert places(plan(scene=behind(nic=other)), IN) == {BASE + "agw", SUBNET_NSG}
 
 
@@ -344,7 +349,7 @@ OPEN = replace(FRONT, guard="", wafs=(WAF,))
 
 
 def shielded(front: Front = OPEN, waf: Nsg | None = None, nic: Nic = BEHIND) -> Scene:
-    found = waf or Nsg(WAF, (), nics=frozenset({"/agw"}), limits=WAF_LIMITS)
+    found = waf or Nsg(WAF, (), nics=frozenset({AGW}), limits=WAF_LIMITS)
     scene = behind(front, nic)
     return replace(scene, nsgs={**SCENE.nsgs, WAF: found})
 
@@ -367,7 +372,7 @@ def test_a_guard_before_the_gateway_spares_its_policies():
     (replace(OPEN, wafs=(), unseen=("listener http",)), None, "listener http has no WAF policy"),
     (replace(OPEN, wafs=(WAF + "2",)), None, "WAF policy waf2 cannot be read"),
     (OPEN, Nsg(WAF, (), limits=WAF_LIMITS), "WAF policy waf does not name the gateway"),
-    (OPEN, Nsg(WAF, (), nics=frozenset({"/agw"}), limits=WAF_LIMITS, trouble="it only looks on"),
+    (OPEN, Nsg(WAF, (), nics=frozenset({AGW}), limits=WAF_LIMITS, trouble="it only looks on"),
      "it only looks on"),
 ])
 def test_what_would_stop_nobody_is_not_written_and_is_told(front: Front, waf: Nsg | None, why: str):
@@ -382,3 +387,62 @@ def test_the_part_that_a_policy_sees_is_stopped_and_the_rest_is_told():
     found = plan(scene=shielded(replace(OPEN, unseen=("listener http",))))
     assert places(found, IN) == {WAF, SUBNET_NSG}
     assert any("some of what comes in" in n for n in found.notices)
+
+
+# --- what is known is out of date, or does not show ---
+
+
+def test_a_guard_that_does_not_know_the_interface_is_not_written_and_it_is_said():
+    stale = {SUBNET_NSG: Nsg(SUBNET_NSG, ()), NIC_NSG: nsg(NIC_NSG)}
+    assert places(plan(scene=replace(SCENE, nsgs=stale)), OUT) == {NIC_NSG}
+    found = plan(scene=replace(SCENE, nsgs={**stale, NIC_NSG: Nsg(NIC_NSG, ())}))
+    assert found.blocks == ()
+    assert any("thought to be subnet and nic, which does not guard it" in n for n in found.notices)
+
+
+def test_a_gateway_whose_guard_is_another_subnets_by_now_is_not_stopped_before():
+    scene = behind()
+    elsewhere = Nsg(BASE + "agw", (), frozenset({"/vnet/subnets/else"}))
+    found = plan(scene=replace(scene, nsgs={**scene.nsgs, BASE + "agw": elsewhere}))
+    assert BASE + "agw" not in places(found, IN)
+
+
+def test_a_gateway_found_from_the_machines_side_is_complained_of_only_where_inbound_decides():
+    front = replace(FRONT, guard="", named=False)
+    assert not any("agw" in n for n in plan(scene=behind(front)).notices)
+    inbound = alert("RDP_Incoming_BF_OneToOne")
+    policy = replace(POLICY, rows={"rdp_incoming_bf_onetoone": replace(
+        POLICY.row_for(alert()), block=(IN,))})
+    assert any("agw" in n for n in plan(inbound, behind(front), policy=policy).notices)
+
+
+def test_a_firewall_before_a_machine_hides_clients_and_no_gateway_makes_up_for_it():
+    firewall = AGW.replace("applicationgateways/agw", "azurefirewalls/fw")
+    found = plan(scene=behind(nic=replace(NIC, hidden=(AGW, firewall))))
+    assert places(found, IN) == {BASE + "agw", SUBNET_NSG}
+    (own,) = [b for b in found.blocks if b.key == BlockKey(SUBNET_NSG, IN, ATTACKER)]
+    assert {t.hidden for t in own.targets} == {"application gateway agw, firewall fw"}
+
+
+def test_proxies_of_the_policy_are_told_to_the_proof():
+    policy = replace(POLICY, proxies=Proxies(before=("/vnet",), out=("/nic-1",)))
+    targets = [t for b in plan(policy=policy).blocks for t in b.targets]
+    assert {(t.hidden, t.proxied) for t in targets} == {("a proxy before it (policy, proxies)", True)}
+    other = replace(POLICY, proxies=Proxies(before=("/vnet/subnets/ap",), out=("/nic",)))
+    assert {(t.hidden, t.proxied) for b in plan(policy=other).blocks for t in b.targets} == {("", False)}
+    front = plan(scene=behind(), policy=policy)
+    assert {t.hidden for b in front.blocks if b.key.nsg_id == BASE + "agw" for t in b.targets} == {
+        "a proxy before it (policy, proxies)"}
+
+
+def test_a_machine_reached_in_two_ways_is_what_both_say():
+    one = Machine("/vm", (replace(NIC, hidden=("/a",)), replace(NIC, id="/nic-2")), path=("lb", "vm"),
+                  ports=(Mapped((1, 1), 2),), speaks_out=False)
+    two = Machine("/vm", (replace(NIC, hidden=("/b", "/a"), direct=True), replace(NIC, id="/nic-3")),
+                  path=("agw", "vm"), ports=(Mapped((3, 3), 4), Mapped((1, 1), 2)), speaks_out=True)
+    both = one.merged(two)
+    assert [(n.id, n.hidden, n.direct) for n in both.nics] == [
+        ("/nic-1", ("/a", "/b"), True), ("/nic-2", (), False), ("/nic-3", (), False)]
+    assert (both.path, both.speaks_out, len(both.ports)) == (("lb", "vm"), True, 2)
+    assert one.merged(replace(two, speaks_out=None)).speaks_out is False
+    assert replace(one, speaks_out=None).merged(replace(two, speaks_out=None)).speaks_out is None

@@ -153,3 +153,11 @@ def test_a_row_may_have_caps_of_its_own_and_the_others_have_everyones():
     assert policy.caps_for("SIMULATED_x").addresses_per_nsg == 3
     assert policy.caps_for("X").blocks_per_hour == 7
     assert policy.caps_for("Y") == policy.caps
+
+
+def test_proxies_are_resource_ids():
+    policy = parse_policy(NEVER + '[proxies]\nout = ["/subscriptions/S/resourceGroups/g/"]')
+    assert policy.proxies.out == ("/subscriptions/s/resourcegroups/g",)
+    assert policy.proxies.before == ()
+    with pytest.raises(BadPolicy, match=r"proxies: before: entry 1 \('proxy'\) must be a resource id"):
+        parse_policy(NEVER + '[proxies]\nbefore = ["proxy"]')

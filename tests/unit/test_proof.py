@@ -16,7 +16,7 @@ from remediation.model import BlockKey, Direction, Target
 from remediation.nsg import ANY_PORT, Nsg, Rule
 from remediation.owned import Ownership, Wanted
 from remediation.prefixes import network
-from remediation.proof import Outcome, first_leak, prove
+from remediation.proof import Outcome, first_leak, prove, weak_ones
 
 OURS = Ownership("prod")
 ID = "/subscriptions/s/resourcegroups/g/providers/microsoft.network/networksecuritygroups/n"
@@ -286,3 +286,36 @@ def test_with_a_route_of_everything_to_an_appliance_the_tag_virtual_network_may_
     assert not proof(allow(110, OUT, destinations=("virtualnetwork",)), mine(OUT), direction=OUT).effective
     wall = replace(allow(105, OUT, destinations=("virtualnetwork",)), allow=False)
     assert not proof(wall, allow(110, OUT), mine(OUT), direction=OUT).effective
+
+
+def test_where_front_door_is_let_in_clients_are_hidden_and_the_block_is_unproven():
+    door = allow(300, sources=("azurefrontdoor.backend",))
+    found = proof(mine(), door)
+    assert found.outcome is Outcome.UNPROVEN
+    assert "Azure Front Door" in found.detail
+    assert proof(mine(OUT), door, direction=OUT).effective, "it lets in, and carries nothing out"
+    assert proof(mine(), replace(door, allow=False)).effective
+
+
+def test_an_explicit_proxy_leaves_outbound_unproven():
+    proxied = replace(TARGET, proxied=True)
+    assert proof(mine(OUT), direction=OUT, target=proxied).outcome is Outcome.UNPROVEN
+    assert proof(mine(), target=proxied).effective
+
+
+def test_a_gateway_that_its_policies_see_in_part_is_unproven():
+    nsg = replace(guard(mine()), partly={"/agw": "no WAF policy sees listener b of agw"})
+    key, front = BlockKey(ID, IN, ATTACKER), Target("/agw", "/agw", SUBNET, ())
+    found = prove(nsg, key, [front], OURS)
+    assert (found.outcome, found.detail) == (
+        Outcome.UNPROVEN, "unproven: no WAF policy sees listener b of agw")
+    assert prove(nsg, key, [replace(front, nic_id="/other")], OURS).effective
+
+
+def test_of_several_machines_those_are_named_for_whom_the_block_does_not_hold():
+    to_one = allow(100, destinations=("10.0.0.5",))
+    hidden = replace(TARGET, nic_id="/nic3", addresses=("10.0.0.6",), hidden="application gateway ag")
+    targets = [TARGET, replace(TARGET, nic_id="/nic2", addresses=("10.0.0.5",)), hidden]
+    found = weak_ones(guard(to_one, mine()), BlockKey(ID, IN, ATTACKER), targets, OURS)
+    assert [(w.nic_id, w.outcome, w.rule) for w in found] == [
+        ("/nic2", "shadowed", "allow-100"), ("/nic3", "unproven", OURS.name(IN, 4))]

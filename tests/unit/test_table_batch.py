@@ -21,7 +21,7 @@ def parts(ops: list[Op]) -> list[tuple[str, dict[str, str], str]]:
     (changes,) = outer.iter_parts()
     found = []
     for one in changes.iter_parts():
-        text = one.get_payload(decode=True).decode()
+        text = str(one.get_payload())
         line, _, rest = text.partition("\r\n")
         headers, _, content = rest.partition("\r\n\r\n")
         found.append((line, dict(h.split(": ", 1) for h in headers.split("\r\n")), content.strip()))

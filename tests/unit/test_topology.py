@@ -15,18 +15,22 @@ from remediation.model import Mapped
 from remediation.topology import (
     GATEWAY,
     INSTANCE_NIC,
+    INSTANCE_PUBLIC_IP,
     LOAD_BALANCER,
     NIC,
     SUBNET,
     Kind,
     Lead,
     appliance,
+    canonical,
     gateway_subnet,
+    hider,
     kind_of,
     leads,
     name_of,
     owner_of,
     peers,
+    pool_addresses,
     waf_policies,
 )
 
@@ -117,11 +121,11 @@ def test_a_cross_region_balancer_leads_to_the_regional_ones():
 
 
 @pytest.mark.parametrize(("rule", "outbound", "public", "speaks"), [
-    ({}, False, True, True), ({"disableOutboundSnat": True}, False, True, False), ({}, False, False, False),
+    ({}, False, True, True), ({"disableOutboundSnat": True}, False, True, False), ({}, False, False, None),
     ({"disableOutboundSnat": True}, True, True, True), (None, False, True, False), (None, True, True, True),
 ])
 def test_outbound_rules_say_which_pool_speaks_out(
-    rule: dict[str, Any] | None, outbound: bool, public: bool, speaks: bool
+    rule: dict[str, Any] | None, outbound: bool, public: bool, speaks: bool | None
 ):
     web = ref(f"{LB}/backendAddressPools/web")
     front = {"id": f"{LB}/frontendIPConfigurations/f",
@@ -153,7 +157,8 @@ def test_a_gateway_hides_clients_and_a_name_is_not_guessed():
             "backendIPConfigurations": [config("a")],
             "backendAddresses": [{"ipAddress": "10.0.0.7"}, {"fqdn": "app.contoso.example"}, {}]}}]}}
     nic_lead, address, nowhere = leads(body)
-    assert nic_lead.hidden == address.hidden == "application gateway agw"
+    assert nic_lead.hidden == address.hidden == AGW.lower()
+    assert hider(nic_lead.hidden) == "application gateway agw"
     assert (address.kind, address.network) == (Kind.ADDRESS, VNET.lower())
     assert nowhere.target == "pool app: the name app.contoso.example is not resolved"
     assert gateway_subnet(body) == f"{VNET}/subnets/agw".lower()
@@ -282,3 +287,46 @@ def test_every_member_of_every_recorded_load_balancer_is_found(recorded_alerts: 
                 assert members <= {lead.target for lead in leads(body)}
                 seen += len(members)
     assert seen > 10
+
+
+def test_a_public_address_of_an_instance_is_known_by_its_id():
+    address = f"{INSTANCE}/networkInterfaces/n/ipConfigurations/c/publicIPAddresses/p"
+    assert kind_of(address) == INSTANCE_PUBLIC_IP
+
+
+def test_a_rule_for_all_ports_leads_every_port_on():
+    body = balancer(backendAddressPools=[pool(backendIPConfigurations=[config("a")])], loadBalancingRules=[
+        {"properties": {"protocol": "All", "frontendPort": 0, "backendPort": 0,
+                        "backendAddressPool": ref(f"{LB}/backendAddressPools/web")}}])
+    assert leads(body)[0].ports == (Mapped((0, 65535), 0),)
+
+
+@pytest.mark.parametrize(("kind", "hides"), [("azureFirewalls", True), ("bastionHosts", False)])
+def test_what_comes_in_through_a_firewall_bears_its_address(kind: str, hides: bool):
+    element = f"{NET}/{kind}/x"
+    (lead,) = leads({"id": element, "properties": {
+        "ipConfigurations": [{"properties": {"subnet": ref(f"{VNET}/subnets/f")}}]}})
+    assert (lead.hidden, hider(lead.hidden)) == ((element.lower(), "firewall x") if hides else ("", ""))
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("2001:DB8:0::0001", "2001:db8::1"), (" 10.0.0.4 ", "10.0.0.4"), ("app.example", "app.example"),
+])
+def test_an_address_is_compared_as_azure_writes_it(text: str, found: str):
+    assert canonical(text) == found
+
+
+def test_networks_that_use_a_gateway_of_this_one_are_told_apart():
+    other = f"{NET}/virtualNetworks/spoke"
+    body = {"properties": {"virtualNetworkPeerings": [
+        {"properties": {"remoteVirtualNetwork": ref(other), "allowGatewayTransit": True}},
+        {"properties": {"remoteVirtualNetwork": ref(VNET)}}]}}
+    assert peers(body) == (other.lower(), VNET.lower())
+    assert peers(body, through_gateway=True) == (other.lower(),)
+
+
+def test_the_addresses_behind_a_gateway_are_read_from_a_row_of_the_graph():
+    row = {"configurations": [{"properties": {"subnet": ref(f"{VNET}/subnets/agw")}}],
+           "pools": [{"properties": {"backendAddresses": [{"ipAddress": "10.0.0.7"}, {"fqdn": "x"}]}}, {}]}
+    assert pool_addresses(row) == (f"{VNET}/subnets/agw".lower(), {"10.0.0.7"})
+    assert pool_addresses({}) == ("", set())

@@ -18,6 +18,7 @@ from remediation.model import (
     PlannedBlock,
     Target,
     Verdict,
+    Weak,
 )
 from remediation.nsg import Nsg, Rule
 from remediation.owned import Ownership
@@ -76,3 +77,29 @@ def test_what_is_stopped_before_a_gateway_is_shown_with_the_gateway():
     found = expected(gate, {"/nsg": Nsg("/nsg", (), frozenset({"/subnet"}))}, load_policy(), Ownership("p"))
     assert [m["id"] for m in found] == ["/vm1", "/vm2", "/agw"]
     assert found[-1]["proof"][0]["outcome"] == "effective"
+
+
+def test_of_a_pool_each_machine_shows_what_its_own_proof_found():
+    both = (TARGET, Target("/vm2", "/nic2", "/subnet", ("10.0.0.2",)))
+    weak = (Weak("/nic2", "unproven", "ours", "unproven: agw hides"),)
+    block = Block(key=KEY, state=BlockState.SHADOWED, lifetime=timedelta(hours=24), decisive=True,
+                  targets=both, proven=NOW, rule="ours", detail="unproven: agw hides", weak=weak)
+    one, two = machines_of(plan_to_json(PLAN), None, [block])
+    assert (one["proof"][0]["outcome"], one["proof"][0]["detail"]) == ("active", "")
+    assert (two["proof"][0]["outcome"], two["proof"][0]["detail"], two["proof"][0]["shadowedBy"]) == (
+        "unproven", "unproven: agw hides", "")
+    shadow = replace(block, weak=(Weak("/nic2", "shadowed", "allow", "comes before"),))
+    assert machines_of(plan_to_json(PLAN), None, [shadow])[1]["proof"][0]["shadowedBy"] == "allow"
+    lost = replace(block, state=BlockState.ACTIVE, weak=(Weak("/nic2", "detached"),), detail="")
+    one, two = machines_of(plan_to_json(PLAN), None, [lost])
+    assert (one["proof"][0]["outcome"], two["proof"][0]["outcome"]) == ("active", "detached")
+
+
+def test_what_is_stopped_before_a_gateway_is_shown_with_it_and_no_other_alerts_machines():
+    front = Target("/agw", "/agw", "/subnet", ())
+    gate = replace(PLAN, blocks=(replace(PLAN.blocks[0], targets=(front,)),))
+    block = Block(key=KEY, state=BlockState.ACTIVE, lifetime=timedelta(hours=24), decisive=True, proven=NOW,
+                  targets=(front, Target("/another-alerts", "/nic9", "/subnet", ())), rule="ours")
+    shown = machines_of(plan_to_json(gate), None, [block])
+    assert [m["id"] for m in shown] == ["/vm1", "/vm2", "/agw"]
+    assert shown[-1]["proof"][0]["outcome"] == "active"
