@@ -17,6 +17,8 @@ from remediation.policy import Policy
 _log = logging.getLogger(__name__)
 
 KEEP_SECONDS = 30.0
+UNKNOWN_SECONDS = 3.0
+"""An estate that is not known makes every address ask: it is looked for again soon."""
 SERVICE_TAGS_LOCATION = "westeurope"
 """A reference only: the API answers with all regions wherever it is asked."""
 
@@ -33,12 +35,16 @@ class SurroundingsReader:
         self._clock = clock
         self._home = home
         self._kept: Kept[str, Estate] = Kept(clock, KEEP_SECONDS)
+        self._last: Kept[str, Estate] = Kept(clock, UNKNOWN_SECONDS)
 
     def now(self, deadline: Deadline, subscription: str = "") -> Surroundings:
         """Everything the guardrails need. Without a usable snapshot the estate is unknown, and
         every address asks first."""
         protected, holds = self._ledger.control.wishes()
-        estate = self._kept.get("estate", lambda: self._estate(deadline, subscription))
+        estate = self._last.get(
+            "estate", lambda: self._kept.get("estate", lambda: self._estate(deadline, subscription)))
+        if not estate.fresh(self._clock.now(), self._policy.guardrails.estate_max_age):
+            self._kept.forget("estate")
         return Surroundings(estate, protected, holds)
 
     def refresh(self, deadline: Deadline, subscription: str = "") -> None:
@@ -48,6 +54,7 @@ class SurroundingsReader:
         )
         self._ledger.control.save_estate(snapshot.to_json())
         self._kept.forget("estate")
+        self._last.forget("estate")
 
     def _estate(self, deadline: Deadline, subscription: str) -> Estate:
         estate = self._stored()
