@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import report
+from bench import firewall, report
 from bench.contest import LIMIT_SECONDS, PEERS, RAISED_CAPS, Outcome, run_all
 from bench.loads import all_loads, storm
 from bench.starts import alerts_per_second, cold_start, deliveries, first_block, real_alerts
@@ -20,7 +20,7 @@ from bench.sweep import counted_world, day_after, ratios, sweep_cost
 from bench.tracing import look, pool_loads
 from sandbox.world import ROOT, World
 
-PARTS = ("loads", "tracing", "settle10", "series", "sweep", "day_after", "starts")
+PARTS = ("loads", "firewall", "tracing", "settle10", "series", "sweep", "day_after", "starts")
 SERIES = (1, 10, 50, 200)
 RECORDED = ROOT.parent / "shared" / "data" / "alerts"
 
@@ -65,6 +65,12 @@ class Bench:
             return
         with tempfile.TemporaryDirectory() as folder, World(Path(folder)) as world:
             self.results["estate"] = look(world, 20_000, 5)
+
+    def firewall(self) -> None:
+        """A large firewall judged, one rule taken out."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.results["firewall"] = firewall.measured(Path(folder), 1_000 if self.quick else 10_000)
+        self.console.print(f"  firewall · {self.results['firewall']}")
 
     def settle10(self) -> None:
         """Once more with writes that settle in 10 s."""
@@ -134,6 +140,8 @@ def counts_wrong(results: dict[str, Any]) -> list[str]:
                 wrong.append(f"storm, {name}: {run['arm_writes']} writes")
     if results["pool"]["pool"]["ours_1"]["graph_queries"] > 12:
         wrong.append(f"a pool costs {results['pool']['pool']['ours_1']['graph_queries']} queries")
+    if results["firewall"]["removal_writes"] != 1:
+        wrong.append(f"a removal makes {results['firewall']['removal_writes']} writes")
     if results["sweep"]["ratio_requests"] > 1.1:
         wrong.append(f"a sweep makes {results['sweep']['ratio_requests']} × the table requests")
     return wrong
@@ -150,7 +158,7 @@ def main() -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     out = args.out or ROOT / ("build/bench" if args.quick else "bench/results")
     chosen = args.only.split(",") if args.only else (
-        ["loads", "tracing", "sweep", "starts"] if args.quick else list(PARTS))
+        ["loads", "firewall", "tracing", "sweep", "starts"] if args.quick else list(PARTS))
     unknown = set(chosen) - set(PARTS)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")

@@ -51,7 +51,8 @@ class Cost:
         return max(0.001, self.seconds - self.bare_seconds)
 
 
-def _app(world: World, clock: Clock, number: int) -> App:
+def app_of(world: World, clock: Clock, number: int) -> App:
+    """The app in this process, with tables of its own."""
     env = world.environment(
         RESPONDER_MODE="enforce", RESPONDER_DEPLOYMENT="bench", RESPONDER_DRIFT_SECONDS="86400",
         RESPONDER_POLL_SECONDS="0.05",
@@ -100,7 +101,7 @@ def sweep_cost(
     world.tune(**AT_ONCE)
     world.seed(estate(DUE, 1))
     clock = _Shifted()
-    app = _app(world, clock, number)
+    app = app_of(world, clock, number)
     base = clock.now()
     for k in range(rounds):  # on each NSG one block falls due in each round, half an hour apart
         for n in range(1, DUE + 1):
@@ -170,7 +171,7 @@ def day_after(world: World, number: int, nsgs: int, each: int) -> dict[str, Any]
     world.tune(**AT_ONCE)
     world.seed(estate(nsgs, 1))
     clock = _Shifted()
-    app = _app(world, clock, number)
+    app = app_of(world, clock, number)
     addresses = attackers(nsgs * each)
     for n in range(1, nsgs + 1):
         mine = addresses[(n - 1) * each : n * each]

@@ -56,3 +56,62 @@ resource toFunction 'Microsoft.EventGrid/topics/eventSubscriptions@2025-02-15' =
     }
   }
 }
+
+// --- what is written of firewalls: the subscription's own events ---
+
+@description('Take events of firewalls, too. A subscription has one system topic for its events at the most.')
+param firewallEvents bool = true
+
+@description('Name of the system topic that the subscription has already (in this resource group), if it has one; empty: it is made.')
+param existingSystemTopic string = ''
+
+resource ownSystemTopic 'Microsoft.EventGrid/systemTopics@2025-02-15' = if (firewallEvents && empty(existingSystemTopic)) {
+  name: 'evgst-subscription'
+  location: 'global'
+  properties: {
+    source: subscription().id
+    topicType: 'Microsoft.Resources.Subscriptions'
+  }
+}
+
+resource systemTopic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = if (firewallEvents) {
+  name: empty(existingSystemTopic) ? 'evgst-subscription' : existingSystemTopic
+}
+
+resource firewallChanges 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = if (firewallEvents) {
+  parent: systemTopic
+  name: 'firewall-changes'
+  properties: {
+    destination: {
+      endpointType: 'AzureFunction'
+      properties: {
+        resourceId: '${functionApp.id}/functions/on_firewall_change'
+        maxEventsPerBatch: 1
+        preferredBatchSizeInKilobytes: 64
+      }
+    }
+    eventDeliverySchema: 'CloudEventSchemaV1_0'
+    filter: {
+      includedEventTypes: [
+        'Microsoft.Resources.ResourceWriteSuccess'
+        'Microsoft.Resources.ResourceDeleteSuccess'
+        'Microsoft.Resources.ResourceActionSuccess'
+      ]
+      // operationName has no fixed casing; these comparisons have none either
+      advancedFilters: [
+        {
+          operatorType: 'StringContains'
+          key: 'data.operationName'
+          values: [
+            'Microsoft.Network/firewallPolicies'
+            'Microsoft.Network/azureFirewalls'
+            'Microsoft.Network/ipGroups'
+          ]
+        }
+      ]
+    }
+    // what is lost here, the daily look finds
+    retryPolicy: { maxDeliveryAttempts: 30, eventTimeToLiveInMinutes: 1440 }
+  }
+  dependsOn: [ownSystemTopic]
+}

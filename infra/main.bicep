@@ -26,6 +26,9 @@ param mode string = 'simulate'
 @description('Subscriptions whose machines are looked after; empty: all that the identity can read.')
 param subscriptions array = []
 
+@description('Management groups whose machines are looked after, in place of subscriptions. The role reaches this subscription alone: assign it there, too.')
+param managementGroups array = []
+
 @description('Tags added to every resource.')
 param tags object = {}
 
@@ -54,6 +57,7 @@ module app 'modules/app.bicep' = {
     deployment: deployment
     mode: mode
     subscriptions: subscriptions
+    managementGroups: managementGroups
   }
 }
 

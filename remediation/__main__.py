@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
                      help=f"the incident ({', '.join(ABOUT_ONE)}), or the firewall to scan (all unless told)")
     one.add_argument("--reason", default="", help="why; asked for wherever something is decided")
     one.add_argument("--state", default="", help="list: only those in this state")
+    one.add_argument("--digest", default="", help="remove, keep, approve: the incident's, as it was shown")
     one.add_argument("--days", type=int, help="approve: so long (90 unless told)")
     one = _remote(verbs, "alert", "normal form, plan and timeline of an alert", _alert)
     one.add_argument("id")
@@ -209,11 +210,16 @@ def _firewall(args: argparse.Namespace) -> int:
         print(f"firewall {args.verb}: an incident's id and --reason are missing", file=sys.stderr)
         return EXIT_BAD
     said: dict[str, Any] = {"reason": args.reason}
+    if args.verb == "restore":
+        return _call(args, "POST", f"firewall/restore/{args.id}", body=said)
+    if not args.digest:
+        print(f"firewall {args.verb}: --digest is missing: the incident's, as `firewall list` showed it, so "
+              "that nothing else is decided than what you saw", file=sys.stderr)
+        return EXIT_BAD
+    said["digest"] = args.digest
     if args.verb == "approve":
         return _call(args, "POST", "firewall/approve",
                      body={**said, "incident": args.id, **({"days": args.days} if args.days else {})})
-    if args.verb == "restore":
-        return _call(args, "POST", f"firewall/restore/{args.id}", body=said)
     return _call(args, "POST", f"firewall/decide/{args.id}", body={**said, "decision": args.verb})
 
 

@@ -56,6 +56,7 @@ class App:
     sweep: Sweep
     operator: Operator
     watch: Watch
+    removal: Removal
     desk: Desk
     api: Api
 
@@ -101,7 +102,7 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     policy = load_policy(settings.policy_file)
     clock = clock or Clock()
     clients = Clients(settings)
-    graph = Graph(clients, settings.subscriptions, clock)
+    graph = Graph(clients, settings.subscriptions, settings.management_groups, clock)
     network = Network(clients, settings.arm_endpoint, settings.poll_seconds)
     ownership = Ownership(settings.deployment)
     guards = Guards(clients, network, ownership)
@@ -154,4 +155,4 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
         ownership=ownership, settings=settings, clock=clock,
     )
     api = Api(operator, FirewallApi(desk, settings, clock), ledger, policy, settings, clock)
-    return App(settings, clock, ledger, responder, sweep, operator, watch, desk, api)
+    return App(settings, clock, ledger, responder, sweep, operator, watch, removal, desk, api)

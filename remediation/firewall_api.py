@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from remediation.clock import Clock, Deadline
 from remediation.errors import BadInput
@@ -65,23 +67,33 @@ class FirewallApi:
 
     def decide(self, request: Request, caller: Caller) -> Reply:
         """POST /api/firewall/decide/{id}"""
-        body = body_of(request, {"decision", "reason"})
+        body = body_of(request, {"decision", "reason", "digest"})
         decision = body.get("decision")
         if decision not in ("remove", "keep"):
             raise BadInput("decision", "must be remove or keep")
         return Reply(200, self._desk.decide(
-            path_id(request), caller, self._budget(), act=decision == "remove", reason=reason_of(body)))
+            path_id(request), caller, self._budget(), act=decision == "remove", reason=reason_of(body),
+            digest=_digest(body)))
 
     def approve(self, request: Request, caller: Caller) -> Reply:
         """POST /api/firewall/approve"""
-        body = body_of(request, {"incident", "days", "reason"})
+        body = body_of(request, {"incident", "days", "reason", "digest"})
         incident = body.get("incident")
         if not isinstance(incident, str) or not incident or len(incident) > 64:
             raise BadInput("incident", "must be the id of an incident")
         days = number("days", body.get("days", 90), 1, LONGEST_APPROVAL_DAYS)
-        return Reply(200, self._desk.approve(incident, caller, timedelta(days=days), reason_of(body)))
+        return Reply(200, self._desk.approve(
+            incident, caller, timedelta(days=days), reason_of(body), self._budget(), _digest(body)))
 
     def restore(self, request: Request, caller: Caller) -> Reply:
         """POST /api/firewall/restore/{id}"""
         body = body_of(request, {"reason"})
         return Reply(200, self._desk.restore(path_id(request), caller, self._budget(), reason_of(body)))
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    """What the person saw: a yes to it is no yes to what it has become."""
+    digest = body.get("digest")
+    if not isinstance(digest, str) or not digest or len(digest) > 64:
+        raise BadInput("digest", "must be the incident's digest as you saw it (GET /api/firewall)")
+    return digest

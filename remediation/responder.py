@@ -37,7 +37,7 @@ from remediation.ledger.alerts import AlertState
 from remediation.ledger.store import LedgerDown
 from remediation.log import say
 from remediation.managed import network_of
-from remediation.model import Alert, AlertDirection, BlockKey, BlockState, Mode, Plan, utc
+from remediation.model import Alert, AlertDirection, BlockKey, BlockState, Plan, utc
 from remediation.notify import Notifier
 from remediation.settings import Settings
 from remediation.survey import Decision, Survey
@@ -236,12 +236,12 @@ class Responder:
         planned = self._clock.now()
         self._tell(alert, plan)
         keys = self.claim(decision, explicit=False, by="")
+        self._look_at_firewalls(decision.alert, plan)
         done = self.finish(
             record, verified=utc(decision.verified), planned=utc(planned),
             claimed=utc(self._clock.now()) if keys else None, **self._ledger.alerts.plan_facts(plan),
         )
         self.commit_all((k.nsg_id for k in keys), deadline)
-        self._look_at_firewalls(decision.alert, plan)
         if done is not None and self._under_way.few and not deadline.over:
             self._assess(done, deadline)
         return Seen(alert.alert_id, plan.mode.value, f"{len(keys)} blocks claimed")
@@ -249,7 +249,7 @@ class Responder:
     def _look_at_firewalls(self, alert: Alert, plan: Plan) -> None:
         """A machine that speaks with a command and control centre got out somewhere: have the sweep look at
         the firewalls of its network."""
-        if alert.direction is not AlertDirection.OUTBOUND_C2 or plan.mode is Mode.NOTIFY:
+        if alert.direction is not AlertDirection.OUTBOUND_C2 or alert.is_sample or alert.closed:
             return
         networks = {network_of(n.subnet_id) for m in plan.machines for n in m.nics} - {""}
         for network in sorted(networks)[:MOST_NETWORKS]:

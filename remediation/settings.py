@@ -33,6 +33,7 @@ class Settings:
     policy_file: Path
     arm_endpoint: str
     subscriptions: tuple[str, ...]
+    management_groups: tuple[str, ...]
     home_subscription: str
     storage_connection: str
     table_endpoint: str
@@ -119,6 +120,12 @@ def load_settings(env: Mapping[str, str]) -> Settings:
     for one in subscriptions:
         if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", one):
             r.mistakes.append(f"RESPONDER_SUBSCRIPTIONS: {one[:60]!r} is no subscription id")
+    groups = tuple(g.strip() for g in r.text("RESPONDER_MANAGEMENT_GROUPS").split(",") if g.strip())
+    for one in groups:
+        if not re.fullmatch(r"[A-Za-z0-9_().-]{1,90}", one):
+            r.mistakes.append(f"RESPONDER_MANAGEMENT_GROUPS: {one[:60]!r} is no management group's id")
+    if groups and subscriptions:
+        r.mistakes.append("RESPONDER_MANAGEMENT_GROUPS: leave out RESPONDER_SUBSCRIPTIONS, or this")
     storage = _storage(r)
     arm = _arm_endpoint(r)
     budget = r.number("RESPONDER_BUDGET_SECONDS", 15, 2, 20)
@@ -129,6 +136,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         policy_file=policy_path(env),
         arm_endpoint=arm,
         subscriptions=subscriptions,
+        management_groups=groups,
         home_subscription=(subscriptions or (r.text("WEBSITE_OWNER_NAME").partition("+")[0],))[0],
         storage_connection=storage[0], table_endpoint=storage[1], queue_endpoint=storage[2],
         table_prefix=_table_prefix(r),

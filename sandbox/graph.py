@@ -72,17 +72,27 @@ class Graph:
         """POST /providers/Microsoft.ResourceGraph/resources"""
         quota = self._take(caller)
         try:
+            return self._answer(raw, caller, quota)
+        except ArmError as error:  # recorded: a refusal says what is left, too
+            error.headers = {**quota, **error.headers}
+            raise
+
+    def _answer(self, raw: bytes, caller: str, quota: dict[str, str]) -> Answer:
+        try:
             body = json.loads(raw)
             text = str(body["query"])
         except (ValueError, KeyError, TypeError):
             raise _bad("InvalidQuery", "Query is missing.") from None
         options = body.get("options") or {}
-        top = options.get("$top", options.get("top")) or PAGE_DEFAULT
+        skip, before = _skip(options.get("$skipToken"))
+        top = options.get("$top", options.get("top")) or before or PAGE_DEFAULT
         if not 1 <= int(top) <= PAGE_MOST:
             raise _bad("InvalidTop", f"$top must be from 1 to {PAGE_MOST}.")
-        skip = _skip(options.get("$skipToken"))
+        skip = skip or int(options.get("$skip") or 0)
         refuse(text)
-        columns, rows = self._run(text, body.get("subscriptions") or [], caller)
+        if text.split(None, 1)[0].lower() not in TABLES:  # recorded: without a table it is `resources`
+            text = f"resources | {text}"
+        columns, rows = self._run(text, self._scope(body), caller)
         page = rows[skip : skip + int(top)]
         answer: dict[str, Any] = {
             "totalRecords": len(rows), "count": len(page), "facets": [], "resultTruncated": "false",
@@ -95,17 +105,27 @@ class Graph:
             answer["data"] = shown
         if skip + len(page) < len(rows):
             if "id" in columns:
-                token = json.dumps({"skip": skip + len(page)}).encode()
-                answer["$skipToken"] = base64.b64encode(token).decode()
+                token = {"$id": "1", "MaxRows": int(top), "RowsToSkip": skip + len(page)}
+                answer["$skipToken"] = base64.b64encode(json.dumps(token).encode()).decode()
             else:
                 answer["resultTruncated"] = "true"
         return Answer(200, answer, quota)
+
+    def _scope(self, body: dict[str, Any]) -> list[str]:
+        """The subscriptions asked about: those named, or those of the management groups; none for all."""
+        named, groups = body.get("subscriptions") or [], body.get("managementGroups") or []
+        known = {name.lower(): held for name, held in self._state.management_groups.items()}
+        unknown = [g for g in groups if str(g).lower() not in known]
+        if unknown:
+            raise _bad("InvalidManagementGroups", f"Management groups {unknown} cannot be accessed.")
+        return [*named, *(s for g in groups for s in known[str(g).lower()])]
 
     def _take(self, caller: str) -> dict[str, str]:
         tuning = self._state.tuning
         bucket = self._state.bucket("graph", caller)
         wait = bucket.take() if tuning.throttle else None
-        headers = {"x-ms-user-quota-remaining": str(int(bucket.tokens)),
+        headers = {"x-ms-ratelimit-remaining-tenant-resource-requests": str(int(bucket.tokens)),
+                   "x-ms-user-quota-remaining": str(int(bucket.tokens)),
                    "x-ms-user-quota-resets-after": "00:00:05"}
         if wait is not None:
             raise ArmError(429, "RateLimiting", "Please provide below info when asking for support.",
@@ -142,7 +162,9 @@ class Graph:
                 relation = duckdb_kql.kql(con, text)
                 rows = relation.fetchall()
             except (duckdb.Error, duckdb_kql.KqlError) as error:
-                raise _bad("InvalidQuery", f"Query is invalid: {str(error).splitlines()[0]}") from None
+                raise _bad("InvalidQuery", INVALID, {
+                    "code": "ParserFailure", "message": str(error).splitlines()[0], "line": 1,
+                    "characterPositionInLine": 0, "token": "", "expectedToken": ""}) from None
             kinds = [str(t) for t in relation.types]
             names = list(relation.columns)
         return names, [tuple(_plain(v, k) for v, k in zip(r, kinds, strict=True)) for r in rows]
@@ -215,16 +237,22 @@ def refuse(text: str) -> None:
             raise _bad("InvalidQuery", f"Query is invalid: mv-expand limit above {MAX_MV_LIMIT}.")
 
 
-def _bad(code: str, message: str) -> ArmError:
+INVALID = ("Query is invalid. Please refer to the documentation for the Azure Resource Graph service and fix "
+           "the error before retrying.")
+
+
+def _bad(code: str, message: str, *more: dict[str, Any]) -> ArmError:
     return ArmError(400, "BadRequest", "Please provide below info when asking for support.",
-                    details=[{"code": code, "message": message}])
+                    details=[{"code": code, "message": message}, *more])
 
 
-def _skip(token: Any) -> int:
+def _skip(token: Any) -> tuple[int, int]:
+    """How many rows to skip, and how long pages are: a token remembers both."""
     if not token:
-        return 0
+        return 0, 0
     try:
-        return int(json.loads(base64.b64decode(str(token)))["skip"])
+        held = json.loads(base64.b64decode(str(token)))
+        return int(held["RowsToSkip"]), int(held["MaxRows"])
     except (ValueError, KeyError, TypeError):
         raise _bad("InvalidSkipToken", "The skip token is invalid.") from None
 

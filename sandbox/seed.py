@@ -32,6 +32,7 @@
      "resources": [{…as ARM shows them…}],
      "odd": 0.3,                        a part of the references is in another casing
      "graph": {"unseen": ["/subscriptions/…"], "ghosts": [{…a row of what is gone…}]},
+     "managementGroups": {"platform": ["00000000-…"]},   with the subscriptions in each
      "alerts": [{…properties of a Defender alert…}],
      "locks":  [{"scope": "/subscriptions/…", "level": "CanNotDelete", "name": "keep"}],
      "activity": [{"resource": "/subscriptions/…", "at": "2026-01-01T03:00:00Z",
@@ -63,6 +64,7 @@ def seed(state: State, data: dict[str, Any]) -> dict[str, int]:
         adopt(state, body)
     for group in data.get("groups") or []:
         _Group(state, subscription, str(group["name"]), location, float(data.get("odd", 0))).add(group)
+    state.management_groups.update(data.get("managementGroups") or {})
     graph = data.get("graph") or {}
     state.unseen |= {str(one).lower() for one in graph.get("unseen") or ()}
     state.ghosts += [dict(one) for one in graph.get("ghosts") or ()]

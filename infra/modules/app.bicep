@@ -23,6 +23,9 @@ param mode string
 @description('Subscriptions whose machines are looked after; empty: all that the identity can read.')
 param subscriptions array
 
+@description('Management groups whose machines are looked after, in place of subscriptions; empty: none.')
+param managementGroups array
+
 var functionAppName = 'func-${token}'
 var packageContainer = 'app-package-${take(functionAppName, 32)}'
 var roles = {
@@ -203,6 +206,7 @@ resource functionApp 'Microsoft.Web/sites@2024-11-01' = {
       RESPONDER_DEPLOYMENT: deployment
       RESPONDER_MODE: mode
       RESPONDER_SUBSCRIPTIONS: join(subscriptions, ',')
+      RESPONDER_MANAGEMENT_GROUPS: join(managementGroups, ',')
     }
   }
   dependsOn: [storageRoles, storage::blobs::package]

@@ -34,6 +34,10 @@ class ActivityLog:
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
 
+    def principal(self) -> frozenset[str]:
+        """Who we are in the log, lower-cased."""
+        return self._clients.principal()
+
     def last_change(
         self, nsg_id: str, rule: str, now: datetime, deadline: Deadline
     ) -> Change | None:

@@ -53,10 +53,13 @@ def askable(text: str) -> bool:
 class Graph:
     """What we ask of Microsoft.ResourceGraph."""
 
-    def __init__(self, clients: Clients, subscriptions: Sequence[str], clock: Clock) -> None:
+    def __init__(
+        self, clients: Clients, subscriptions: Sequence[str], management_groups: Sequence[str], clock: Clock
+    ) -> None:
         self._clients = clients
         self._pace = Pace(clock, QUERIES_AT_ONCE, QUERIES_PER_SECOND)
         self._subscriptions = list(subscriptions) or None
+        self._groups = list(management_groups) or None
 
     def rows(self, query: str, deadline: Deadline, /, **values: str | Sequence[str]) -> list[dict[str, Any]]:
         """Run a query; every page of its result."""
@@ -67,7 +70,7 @@ class Graph:
         token: str | None = None
         for _ in range(MAX_PAGES):
             request = QueryRequest(
-                subscriptions=self._subscriptions,
+                subscriptions=self._subscriptions, management_groups=self._groups,
                 query=text,
                 options=QueryRequestOptions(top=PAGE, skip_token=token, result_format="objectArray"),
             )

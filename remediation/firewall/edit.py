@@ -17,6 +17,8 @@ type Body = dict[str, Any]
 
 READ_ONLY = frozenset({"etag", "provisioningState", "size", "resourceGuid", "systemData"})
 """Azure's to say, wherever they stand. (A size is how big Azure finds a group.)"""
+FREE = frozenset({"tags", "additionalProperties"})
+"""What people may name anything in."""
 FIRST_PRIORITY = 100
 
 
@@ -33,9 +35,14 @@ def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def without(body: Mapping[str, Any], gone: Iterable[Where]) -> Body:
     """The body without these rules, and without a collection that they leave empty. A rule that is not there
-    is none the less gone."""
+    is none the less gone. Raises Invalid where a name stands for several rules: which one is meant?"""
     names = _names(gone)
     changed = copy.deepcopy(dict(body))
+    there = [_name(kind, c, r) for kind, collections in _parts(changed) for c in collections
+             for r in _rules_of(c)]
+    double = next((n for n in names if there.count(n) > 1), None)
+    if double is not None:
+        raise Invalid(f"collection {double[1]} has several rules named {double[2] or 'nothing'}")
     for kind, collections in _parts(changed):
         for collection in list(collections):
             rules = _rules_of(collection)
@@ -131,8 +138,8 @@ def _names(places: Iterable[Where]) -> set[_Name]:
 
 def _name(kind: Kind | None, collection: Body, rule: Body) -> _Name:
     """In a group a rule says its own kind; in a classic firewall its part does."""
-    return (kind or KINDS.get(str(rule.get("ruleType") or "").lower()), collection.get("name"),
-            rule.get("name"))
+    return (kind or KINDS.get(str(rule.get("ruleType") or "").lower()), str(collection.get("name") or ""),
+            str(rule.get("name") or ""))
 
 
 PARTS: Mapping[str, Kind | None] = {"ruleCollections": None, **CLASSIC}
@@ -179,7 +186,7 @@ def _action(collection: Body) -> str:
 
 def _stripped(node: Any) -> Any:
     if isinstance(node, Mapping):
-        return {k: _stripped(v) for k, v in node.items() if k not in READ_ONLY}
+        return {k: v if k in FREE else _stripped(v) for k, v in node.items() if k not in READ_ONLY}
     return [_stripped(one) for one in node] if isinstance(node, list) else node
 
 

@@ -29,6 +29,7 @@ class State(StrEnum):
     """The life of an incident (docs/firewall.md has the picture)."""
 
     TOLD = "told"
+    KEPT = "kept"
     ASKING = "asking"
     REMOVING = "removing"
     REMOVED = "removed"
@@ -42,7 +43,9 @@ class State(StrEnum):
 
 UNDER_WAY = frozenset({State.REMOVING, State.RESTORING})
 TAKEN_OUT = frozenset({State.REMOVED, State.OPEN, State.STOPPED})
-"""What is found in these states, written in another way or again, has come back."""
+CAME_BACK = frozenset({State.REMOVED, State.STOPPED, State.GONE})
+"""What had been taken out and is found in these states has come back. (Where another rule was still open,
+that is found next, and has been there all along.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +90,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """What the ledger keeps of one. `round`: how many removals were begun; `action`: what is being done
-    or was done last; `written`: a write of ours may have been carried out in this round; `attempts`: passes
-    so far; `failures`: writes that a firewall could not take over; `until`: when a question expires."""
+    """What the ledger keeps of one. `round`: how many removals were begun; `returns`: how often it was there
+    again after one; `absent`: when it was last seen not to be there, None if nobody looked before; `action`:
+    what is being done or was done last; `written`: a write of ours may have been carried out in this round;
+    `attempts`: passes so far; `failures`: writes that a firewall could not take over; `until`: when a
+    question expires."""
 
     id: str
     kind: Class
@@ -105,6 +110,8 @@ class Incident:
     found: datetime
     seen: datetime
     round: int = 0
+    returns: int = 0
+    absent: datetime | None = None
     action: FirewallAction = FirewallAction.NOTIFY
     written: bool = False
     attempts: int = 0
@@ -129,7 +136,8 @@ class Incident:
             "state": self.state.value, "severity": self.severity, "holds": self.holds,
             "reasons": list(self.reasons), "exact": self.exact, "digest": self.digest,
             "rules": [p.to_json() for p in self.parts],
-            "found": utc(self.found), "seen": utc(self.seen), "round": self.round,
+            "found": utc(self.found), "seen": utc(self.seen), "round": self.round, "returns": self.returns,
+            "absent": utc(self.absent) if self.absent else None,
             "action": self.action.value, "written": self.written,
             "attempts": self.attempts, "failures": self.failures,
             "until": utc(self.until) if self.until else None,
@@ -150,6 +158,7 @@ class Incident:
             reasons=tuple(data["reasons"]), exact=bool(data["exact"]), digest=data["digest"],
             parts=tuple(map(Part.from_json, data["rules"])),
             found=from_utc(data["found"]), seen=from_utc(data["seen"]), round=int(data["round"]),
+            returns=int(data.get("returns") or 0), absent=_moment(data.get("absent")),
             action=FirewallAction(data["action"]), written=bool(data["written"]),
             attempts=int(data["attempts"]),
             failures=int(data["failures"]), until=_moment(data.get("until")),
@@ -203,13 +212,15 @@ def in_hand(finding: Finding, known: Iterable[Incident]) -> bool:
 @dataclass(frozen=True, slots=True)
 class Around:
     """What a decision needs besides the finding. `active`: the machine is in an incident of ours, alerts or
-    blocks that stand; `created`: when the machine was made, None if that is not known; `logged`: could the
-    activity log be read? `capped`: what RESPONDER_MODE allows."""
+    blocks that stand; `created`: when the machine was made, None if that is not known; `absent`: when a look
+    last saw the firewall without it, None if none did; `logged`: could the activity log be read? `capped`:
+    what RESPONDER_MODE allows."""
 
     now: datetime
     capped: Mode
     active: bool = False
     created: datetime | None = None
+    absent: datetime | None = None
     logged: bool = True
     paused: bool = False
     alerts: Sequence[str] = ()
@@ -246,6 +257,9 @@ def consider(
         state=State.TOLD, parts=tuple(Part.of(r) for r in finding.rules), holds=finding.holds,
         severity=finding.severity, reasons=finding.reasons, exact=finding.exact, digest=finding.digest,
         found=before.found if before else now, seen=now, round=before.round if before else 0,
+        returns=before.returns if before else 0,
+        absent=before.absent if before and before.digest == finding.digest else around.absent,
+        action=before.action if before else FirewallAction.NOTIFY,
         author=author or (before.author if before and before.digest == finding.digest else None),
         alerts=alerts, etag=before.etag if before else "",
     )
@@ -253,15 +267,18 @@ def consider(
     if before is not None and (before.state in UNDER_WAY or (known and before.state not in (
             State.REMOVED, State.OPEN, State.GONE, State.TOLD, State.ASKING))):
         return Next(Do.NOTHING, replace(before, seen=now, alerts=alerts))
-    returned = before is not None and before.state in TAKEN_OUT
+    returned = before is not None and before.state in CAME_BACK and (
+        before.round > 0 or before.state is not State.GONE)
+    if returned:
+        fresh = replace(fresh, returns=fresh.returns + 1)
     if finding.kind is not Class.ROGUE:
         again = known and before is not None and before.state is State.TOLD
         return Next(Do.NOTHING if again else Do.TELL, fresh, returned)
-    if returned and fresh.round >= policy.rounds:
+    if returned and fresh.returns >= policy.rounds:
         why = (f"it came back after {fresh.round} removals: something writes it again and again, and a "
                "person must see to that")
         return Next(Do.STOP, replace(fresh, state=State.STOPPED, detail=why), returned)
-    doubts = _doubts(finding, fresh.author, around)
+    doubts = _doubts(finding, fresh, around)
     do = _reach(policy.action, around, doubts, before, known=known, returned=returned)
     if do is Do.ASK:
         fresh = replace(fresh, state=State.ASKING, until=now + policy.question, action=_wanted(policy.action),
@@ -280,22 +297,21 @@ def _wanted(action: FirewallAction) -> FirewallAction:
     return FirewallAction.DENY if action is FirewallAction.DENY else FirewallAction.REMOVE
 
 
-def _doubts(finding: Finding, author: Author | None, around: Around) -> list[str]:
-    """Why it is not taken out unasked."""
+def _doubts(finding: Finding, fresh: Incident, around: Around) -> list[str]:
+    """Why it is not taken out unasked. How old a rule is no log says: what someone wrote last may hold older
+    rules. A rule that was not there when we looked before is younger than that look."""
     found = []
     if not finding.exact:
-        found.append("its sources name more than this machine")
+        found.append("it does not match in every point")
     if not around.active:
         found.append("its machine is in no active incident")
-    written = author.at if author else None
-    if author is None and not around.logged:
+    if fresh.author is None and not around.logged:
         found.append("the activity log cannot be read: who wrote it, and when, is not known")
     if around.created is None:
         found.append("when the machine was made is not known")
-    elif written is None and around.now - around.created < LOG_REACHES:
-        found.append("who wrote it, and when, is not known")
-    elif written is not None and around.created > written:
-        found.append("the machine is younger than the rule: its address may have been another's")
+    elif not (fresh.absent is not None and around.created <= fresh.absent) and (
+            around.now - around.created < LOG_REACHES):
+        found.append("the machine may be younger than the rule: its address may have been another's")
     return found
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,6 +31,8 @@ MOST = 0.5
 """Who may reach this part of what there is, ports times addresses, may reach most of it."""
 ALMOST = 1 - 1e-12
 """What misses one port of one address is not all."""
+MOST_PARTS, MOST_HALVES = 30, 50
+"""Of more small rules than so many nobody says which few are needed: all of them are shown, to a person."""
 WIDEST = 1 << 16
 """Sources of more addresses than these are a network's, whoever is in it today."""
 MANAGEMENT = spans((p, p) for p in (22, 23, 135, 445, 1433, 3306, 3389, 5432, 5900, 5985, 5986))
@@ -81,6 +84,10 @@ class Hosts:
             except ValueError:
                 continue
 
+    def of(self, machine: str) -> list[int]:
+        """The machine's addresses."""
+        return [at for at, owner in zip(self._at, self._owner, strict=True) if owner == machine]
+
     def within(self, places: Spans) -> dict[str, list[int]]:
         """Owner → its addresses in these places. Two machines are enough to know that they are not one's:
         of more nothing is said."""
@@ -115,9 +122,9 @@ class Finding:
     @cached_property
     def meaning(self) -> str:
         """What the finding is about, however often it is found, and under whatever name: a machine that may
-        go anywhere; without a machine, the rules' own meaning."""
+        go anywhere by this firewall; without a machine, the rules' own meaning."""
         said = self.machine or "|".join(sorted(r.digest for r in self.rules))
-        return hashlib.sha256(f"{self.kind}|{said}".encode()).hexdigest()[:24]
+        return hashlib.sha256(f"{self.kind}|{self.firewall}|{said}".encode()).hexdigest()[:24]
 
     @cached_property
     def digest(self) -> str:
@@ -209,7 +216,39 @@ class _Seen:
                 of_machine.setdefault(whose.machines[0], []).append((rule, whose))
         for machine, those in of_machine.items():
             found += self._of_machine(machine, those)
-        return found
+            found += self._unreadable(machine, [r for r, _ in those])
+        return found + self._halves(found)
+
+    def _halves(self, found: Sequence[Finding]) -> list[Finding]:
+        """TCP by one rule and UDP by another, where they are not one machine's own rules: told, whoever they
+        have in common."""
+        known = {id(r) for f in found if f.kind is not Class.PARTIAL for r in f.rules}
+        heavy = [(r, _said([r])) for r in self._allows if id(r) not in known and _at_most([r]) >= MOST]
+        by_tcp = [r for r, reach in heavy if reach.tcp >= MOST > reach.udp][:MOST_HALVES]
+        by_udp = [r for r, reach in heavy if reach.udp >= MOST > reach.tcp][:MOST_HALVES]
+        pairs = []
+        for one, other in itertools.product(by_tcp, by_udp):
+            common, reach = one.sources.known & other.sources.known, _said([one, other])
+            stopped = [d for d in self._before(one) if d in self._before(other)
+                       and d.sources.known.covers(common)]
+            left = _reach([(r, stopped, _families(Sides(common))) for r in (one, other)])
+            if not common or not left.most_of_both:
+                continue
+            owners = [o for o in self._hosts.within(common) if o] if common.size <= WIDEST else []
+            machine = owners[0] if len(owners) == 1 else ""
+            whom = machine.rpartition("/")[2] or _sides(Sides(common))
+            pairs.append(self._finding(
+                Class.PARTIAL if machine else Class.WIDE, machine, [one, other], reach,
+                (f"two rules, which are not one server's own, together open the internet to {whom}",)))
+        return pairs
+
+    def _unreadable(self, machine: str, rules: Sequence[FlowRule]) -> list[Finding]:
+        """An Allow for all ports to what cannot be read may let out anywhere: told."""
+        why = f"where it leads cannot be read: it may open the internet to {machine.rpartition('/')[2]}"
+        return [
+            self._finding(Class.PARTIAL, machine, [r], _said([r]), (why,))
+            for r in rules if r.ports.covers(PORTS) and r.protocols >= BOTH
+            and any(n.startswith("/subscriptions/") for n in r.destinations.names)]
 
     def _not_ones(self, rule: FlowRule, whose: _Source) -> list[Finding]:
         """A rule of many, or of none."""
@@ -241,8 +280,9 @@ class _Seen:
         if _at_most(parts) < MOST:
             return found
         together = _said(parts)
-        if together.full or together.most:
+        if (together.full or together.most) and len(parts) <= MOST_PARTS:
             parts = _needed(parts, (lambda r: r.full) if together.full else (lambda r: r.most))
+        if together.full or together.most:
             found.append(self._judged(machine, parts, [w for r, w in rest if any(r is p for p in parts)]))
         return found
 
@@ -254,9 +294,14 @@ class _Seen:
         reasons = [f"it opens the internet to {machine.rpartition('/')[2]} alone"
                    if len(parts) == 1 else
                    f"{len(parts)} rules together open the internet to {machine.rpartition('/')[2]} alone"]
-        exact = all(w.exact for w in whose)
-        if not exact:
+        exact = all(w.exact for w in whose) and left.full and len(parts) <= MOST_PARTS
+        if not all(w.exact for w in whose):
             reasons.append("its sources name more addresses than this machine's own")
+        points = {p for w in whose for p in w.points}
+        vague = [d for r in parts for d in self._before(r) if _may_stop(d, points)]
+        if vague:
+            exact = False
+            reasons.append(f"what the Deny {vague[0].where} stops cannot be read in full")
         if left.tcp == left.udp == 0:
             reasons.append("an earlier Deny stops all of it; it opens when that goes")
             return self._finding(Class.SHADOWED, machine, parts, said, reasons, exact=exact)
@@ -398,7 +443,7 @@ def _open(port: int, parts: Iterable[tuple[FlowRule, Sequence[FlowRule], Spans]]
     found: list[tuple[int, int]] = []
     for rule, denies, goal in parts:
         if port in rule.ports:
-            stopped = spans(r for d in denies if port in d.ports for r in d.destinations.known)
+            stopped = spans(r for d in denies if port in d.ports for r in _public(d.destinations))
             found += (goal - stopped).ranges
     return spans(found)
 
@@ -406,6 +451,13 @@ def _open(port: int, parts: Iterable[tuple[FlowRule, Sequence[FlowRule], Spans]]
 def _public(sides: Sides) -> Spans:
     """The addresses on a rule's far side; the tag Internet is all public ones."""
     return sides.known | (PUBLIC_4 | PUBLIC_6) if "internet" in sides.names else sides.known
+
+
+def _may_stop(deny: FlowRule, points: Collection[int]) -> bool:
+    """A Deny whose sides are partly known by name only, and that may be about these sources."""
+    hidden = [n for n in (*deny.sources.names, *deny.destinations.names) if n != "internet"]
+    about = bool(deny.sources.names) or any(p in deny.sources.known for p in points)
+    return bool(hidden) and about
 
 
 def _any_name(rule: FlowRule) -> bool:

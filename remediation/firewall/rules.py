@@ -24,6 +24,10 @@ TCP, UDP = "tcp", "udp"
 BOTH = frozenset({TCP, UDP})
 
 
+HOST = "host"
+"""Before a host's name, which is no service tag."""
+
+
 class Kind(StrEnum):
     """The kinds of rules, in the firewall's order."""
 
@@ -194,7 +198,8 @@ class _Reader:
     def _rule(self, where: Where, rule: Body, *, allow: bool) -> FlowRule:
         sources = self._sides(_list(rule, "sourceAddresses"), _list(rule, "sourceIpGroups"))
         destinations = self._sides(
-            [*_list(rule, "destinationAddresses"), *_list(rule, "destinationFqdns")],
+            [*_list(rule, "destinationAddresses"),
+             *(f"{HOST} {name}" for name in _list(rule, "destinationFqdns"))],
             _list(rule, "destinationIpGroups"))
         if where.kind is Kind.APPLICATION:
             given = [p for p in _list(rule, "protocols") if isinstance(p, Mapping)]

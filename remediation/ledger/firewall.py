@@ -16,7 +16,7 @@ from remediation.ledger.forms import Row, encode, pack, unpack
 from remediation.ledger.store import Tables
 from remediation.model import from_utc, utc
 
-INCIDENT, BACKUP, APPROVED = "incident", "backup", "approved"
+INCIDENT, BACKUP, APPROVED, LOOKED = "incident", "backup", "approved", "looked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,15 @@ class Approved:
         """For people."""
         return {"digest": self.digest, "by": self.by, "until": utc(self.until), "reason": self.reason,
                 "at": utc(self.at), "says": self.says}
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The last look at a firewall: when, what it found (digests), and what of it could not be read."""
+
+    at: datetime
+    found: frozenset[str]
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,17 @@ class Firewall:
             etag = self._table.insert(INCIDENT, encode(incident.id), values)
         return replace(incident, etag=etag)
 
+    # --- looks ---
+
+    def looked(self, firewall: str) -> Looked | None:
+        """The last look at it; None if there was none."""
+        return self._table.parsed(self._table.get(LOOKED, encode(firewall)), _looked)
+
+    def note_look(self, firewall: str, look: Looked) -> None:
+        """This was the last look."""
+        self._table.upsert(LOOKED, encode(firewall), {
+            "at": utc(look.at), "trouble": look.trouble[:1000], **pack("found", sorted(look.found))})
+
     # --- backups ---
 
     def keep(self, incident: Incident, backup: Backup, at: datetime) -> None:
@@ -117,7 +137,7 @@ class Firewall:
         """Delete old rows until it is `over` → how many. What is still found is seen daily."""
         return sum(
             self._table.clear(f"PartitionKey eq @p and {when} lt @t", over, p=partition, t=utc(before))
-            for partition, when in ((INCIDENT, "seen"), (BACKUP, "at"), (APPROVED, "until")))
+            for partition, when in ((INCIDENT, "seen"), (BACKUP, "at"), (APPROVED, "until"), (LOOKED, "at")))
 
 
 def _backup_key(incident: Incident, owner: str) -> str:
@@ -126,6 +146,10 @@ def _backup_key(incident: Incident, owner: str) -> str:
 
 def _incident(row: Row) -> Incident:
     return Incident.from_json(unpack(row.values, "incident"), row.etag)
+
+
+def _looked(row: Row) -> Looked:
+    return Looked(from_utc(row.text("at")), frozenset(unpack(row.values, "found")), row.text("trouble"))
 
 
 def _backup(row: Row) -> Backup:

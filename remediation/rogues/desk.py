@@ -9,7 +9,7 @@ from typing import Any
 from remediation.clock import Clock, Deadline
 from remediation.cloud.firewalls import Firewalls
 from remediation.errors import BadInput, Conflict, NotFound
-from remediation.firewall.incident import TAKEN_OUT, Incident, State
+from remediation.firewall.incident import TAKEN_OUT, UNDER_WAY, Incident, State
 from remediation.firewall.rogue import Class
 from remediation.ledger import Approved, Ledger
 from remediation.model import Caller, utc
@@ -20,7 +20,7 @@ from remediation.rogues.watch import Watch
 
 SCAN = "firewalls"
 """The sweep's job that has all firewalls looked at."""
-MAY_GO = frozenset({State.ASKING, State.TOLD, State.STOPPED, State.FAILED, State.RESTORED})
+MAY_GO = frozenset({State.ASKING, State.TOLD, State.KEPT, State.STOPPED, State.FAILED, State.RESTORED})
 """A person may have a rule taken out that is found in one of these states."""
 
 
@@ -53,16 +53,18 @@ class Desk:
         return {"incidents": [i.to_json() for i in found]}
 
     def decide(
-        self, incident_id: str, caller: Caller, deadline: Deadline, *, act: bool, reason: str
+        self, incident_id: str, caller: Caller, deadline: Deadline, *, act: bool, reason: str,
+        digest: str = "",
     ) -> dict[str, Any]:
-        """A yes or a no. A yes takes out what was found: a rule that means something else by now is left."""
-        incident = self._one(incident_id)
+        """A yes or a no, to what the person saw (`digest`, of the incident as it was shown). A yes takes out
+        what was found: a rule that means something else by now is left. A no stands until it changes."""
+        incident = self._as_seen(incident_id, digest)
         if incident.state not in MAY_GO:
             raise Conflict(f"incident {incident.id} is {incident.state}: there is nothing to decide")
         if act and incident.kind is not Class.ROGUE:
             raise BadInput("decision", f"a rule that is {incident.kind} is not taken out by the service")
         if not act:
-            return self._say(incident, caller, State.TOLD, reason, "it stays").to_json()
+            return self._say(incident, caller, State.KEPT, reason, "it stays").to_json()
         wanted = incident.action if incident.action is FirewallAction.DENY else FirewallAction.REMOVE
         self._ledger.work.rogue(incident.id, self._clock.now())
         incident = self._say(
@@ -71,23 +73,34 @@ class Desk:
         return (self._removal.go_on(incident.id, deadline) or incident).to_json()
 
     def restore(self, incident_id: str, caller: Caller, deadline: Deadline, reason: str) -> dict[str, Any]:
-        """Put back what the last removal took out."""
+        """Put back what the last removal took out, or what of it was taken out before it failed."""
         incident = self._one(incident_id)
-        if incident.state not in (*TAKEN_OUT, State.FAILED) or not self._ledger.firewall.backups(incident):
+        if incident.state in (*UNDER_WAY, State.RESTORED) or not self._ledger.firewall.backups(incident):
             raise Conflict(f"incident {incident.id} is {incident.state}: there is nothing to put back")
         self._ledger.work.rogue(incident.id, self._clock.now())
         incident = self._say(replace(incident, attempts=0, failures=0), caller,
                              State.RESTORING, reason, "it is put back")
         return (self._removal.go_on(incident.id, deadline) or incident).to_json()
 
-    def approve(self, incident_id: str, caller: Caller, lasting: timedelta, reason: str) -> dict[str, Any]:
-        """The incident's rules are fine as they are: silent until then, or until one means something else."""
-        incident, now = self._one(incident_id), self._clock.now()
+    def approve(
+        self, incident_id: str, caller: Caller, lasting: timedelta, reason: str, deadline: Deadline,
+        digest: str = "",
+    ) -> dict[str, Any]:
+        """The incident's rules are fine as they are: silent until then, or until one means something else. A
+        Deny of ours before them is lifted."""
+        incident, now = self._as_seen(incident_id, digest), self._clock.now()
+        if incident.state in UNDER_WAY:
+            raise Conflict(f"incident {incident.id} is {incident.state}: wait for its end, then restore it")
         entries = [Approved(p.digest, caller.name, now + lasting, reason, now, p.said)
                    for p in incident.parts]
         self._ledger.firewall.approve(entries)
         if incident.state in MAY_GO:
             incident = self._say(incident, caller, State.GONE, reason, f"approved until {utc(now + lasting)}")
+        elif incident.action is FirewallAction.DENY and incident.state in TAKEN_OUT:
+            self._ledger.work.rogue(incident.id, now)
+            incident = self._say(replace(incident, attempts=0, failures=0), caller, State.RESTORING, reason,
+                                 "it is approved, and our Deny lifted")
+            incident = self._removal.go_on(incident.id, deadline) or incident
         return {"incident": incident.to_json(), "approved": [e.to_json() for e in entries]}
 
     def _one(self, incident_id: str) -> Incident:
@@ -95,6 +108,14 @@ class Desk:
         if found is None:
             raise NotFound(f"no incident {incident_id}")
         return found
+
+    def _as_seen(self, incident_id: str, digest: str) -> Incident:
+        """The incident, if it is still what the person saw."""
+        incident = self._one(incident_id)
+        if digest and digest != incident.digest:
+            raise Conflict(
+                f"incident {incident.id} has changed since (it is {incident.digest} now): look again")
+        return incident
 
     def _say(self, incident: Incident, caller: Caller, state: State, reason: str, what: str) -> Incident:
         """Record a person's word, and have others hear of it. Raises Conflict if something came between."""

@@ -15,10 +15,10 @@ from typing import Any
 
 from remediation.clock import Clock, Deadline
 from remediation.cloud.firewalls import Enforced, Firewalls, settled
-from remediation.errors import Conflict, PermanentError, TemporaryError
+from remediation.errors import Conflict, Invalid, PermanentError, TemporaryError
 from remediation.firewall.edit import same, with_deny, with_restored, without, without_collection
 from remediation.firewall.incident import BY_POLICY, UNDER_WAY, Incident, Part, State
-from remediation.firewall.rogue import Class, find
+from remediation.firewall.rogue import Class, Finding, find
 from remediation.firewall.rules import FlowRule
 from remediation.ledger import Ledger
 from remediation.ledger.firewall import Backup
@@ -33,6 +33,8 @@ from remediation.topology import name_of
 
 _log = logging.getLogger(__name__)
 
+TOO_LONG = timedelta(hours=1)
+"""What the policy decided so long ago, and was held back since, is decided anew."""
 AGAIN_SECONDS, LATER = 20.0, timedelta(minutes=5)
 """So soon the next pass comes by: while Azure is at work, and after it has long been."""
 TRIES = 3
@@ -117,6 +119,12 @@ class Removal:
     # --- out ---
 
     def _take_out(self, incident: Incident, deadline: Deadline) -> Incident:
+        waited = self._clock.now() - incident.seen > TOO_LONG
+        if waited and incident.decided_by == BY_POLICY and not incident.written:
+            self._ledger.work.firewall(incident.firewall, self._clock.now())
+            return self._ledger.firewall.save(replace(
+                incident, state=State.TOLD, round=incident.round - 1, digest="",
+                detail="held back too long: looked at anew"))
         enforced = self._firewalls.read(incident.firewall, deadline)
         if incident.action is FirewallAction.DENY:
             left = self._to_deny(incident, enforced)
@@ -142,15 +150,24 @@ class Removal:
         self, incident: Incident, enforced: Enforced
     ) -> dict[str, tuple[list[Part], Change]]:
         """By owner the incident's rules that no deny of ours stands before."""
-        rules = {(r.where, r.digest): r for r in enforced.rules.rules}
+        order = {(r.where, r.digest): n for n, r in enumerate(enforced.rules.rules)}
+        ours = {(r.where.owner, r.where.collection): n for n, r in enumerate(enforced.rules.rules)}
         found: dict[str, tuple[list[Part], Change]] = {}
-        for n, part in enumerate(incident.parts):
-            rule, owner = rules.get((part.where, part.digest)), part.where.owner
-            name = f"{self._ownership.deny_prefix}-{incident.id[:8]}-{n}"
-            if rule is not None and owner not in found and not any(
-                    r.where.owner == owner and r.where.collection == name for r in enforced.rules.rules):
-                found[owner] = ([part], _denier(rule, name))
+        for name, part in zip(self._denies(incident), incident.parts, strict=True):
+            at, owner = order.get((part.where, part.digest)), part.where.owner
+            if at is None or owner in found:
+                continue
+            mine = ours.get((owner, name))
+            if mine is None:
+                found[owner] = ([part], _denier(enforced.rules.rules[at], name))
+            elif mine > at:
+                raise Invalid(f"our Deny {name} stands behind the rule by now: someone moved one of them")
         return found
+
+    def _denies(self, incident: Incident, round_: int = 0) -> list[str]:
+        """The names of our collections for this round's rules, or an earlier one's."""
+        return [f"{self._ownership.deny_prefix}-{incident.id[:8]}-{round_ or incident.round}-{n}"
+                for n in range(len(incident.parts))]
 
     def _proven(self, incident: Incident, enforced: Enforced, deadline: Deadline) -> Incident:
         """Nothing of the incident's is left. Does the firewall enforce that, and may the machine still go out
@@ -158,20 +175,33 @@ class Removal:
         written = {o: settled(o, enforced.bodies[o]) for o in incident.owners if o in enforced.bodies}
         if "Failed" in (settled(enforced.firewall, enforced.body), *written.values()):
             return self._not_taken_over(incident, written, enforced, deadline)
-        if not incident.written:  # somebody else was faster
-            return self._end(incident, State.GONE, "it was taken out by someone else", "firewall")
-        approved = {a.digest for a in self._ledger.firewall.approved(self._clock.now())}
-        other = [f for f in find(enforced.rules, enforced.hosts, approved)
-                 if f.kind is Class.ROGUE and f.machine == incident.machine]
+        other = self._other_ways(incident, enforced)
+        if not incident.written:  # somebody else was faster, or changed it
+            what = ("it is not what it was when that was decided: it is looked at anew" if other
+                    else "it was taken out by someone else")
+            return self._end(incident, State.GONE, what, "firewall", look=bool(other))
         done = "a Deny stands before it" if incident.action is FirewallAction.DENY else "it is taken out"
         if other:
-            rule = other[0].rules[0]
+            ways = ", ".join(f"{r.where} ({f.kind})" for f in other[:3] for r in f.rules[:2])
             return self._end(incident, State.OPEN, (
-                f"{done}, but {name_of(incident.machine)} may still go anywhere by {rule.where}"),
+                f"{done}, but {name_of(incident.machine)} may still go anywhere, or nearly, by {ways}"),
                 "firewall-open", look=True)
         return self._end(incident, State.REMOVED, (
             f"{done}: read back and evaluated, no rogue path is left to {name_of(incident.machine)}"),
             "firewall-removed")
+
+    @staticmethod
+    def _other_ways(incident: Incident, enforced: Enforced) -> list[Finding]:
+        """What else lets the machine out to most of the internet, whoever's rule it is, approved or not."""
+        points = enforced.hosts.of(incident.machine)
+        denied = incident.parts if incident.action is FirewallAction.DENY else ()
+        gone = {(p.where, p.digest) for p in denied}
+        return [
+            f for f in find(enforced.rules, enforced.hosts)
+            if f.kind in (Class.ROGUE, Class.WIDE, Class.PARTIAL)
+            and not all((r.where, r.digest) in gone for r in f.rules)
+            and (f.machine == incident.machine
+                 or any(p in r.sources.known for p in points for r in f.rules))]
 
     def _not_taken_over(
         self, incident: Incident, written: Mapping[str, str], enforced: Enforced, deadline: Deadline
@@ -185,25 +215,29 @@ class Removal:
                 incident = self._ledger.firewall.save(replace(incident, failures=incident.failures + 1))
                 return self._write(incident, owner, enforced.bodies[owner], parts, dict, deadline, keep=False)
         raise PermanentError(
-            "it is taken out of what is written, but the firewall could not take that over and may still "
+            "what is written is as it should be, but the firewall could not take that over and may still "
             "enforce what it had: mend the firewall, then update its policy once")
 
     # --- back ---
 
     def _put_back(self, incident: Incident, deadline: Deadline) -> Incident:
+        written = {}
+        enforced = self._firewalls.read(incident.firewall, deadline)
         for backup in self._ledger.firewall.backups(incident):
             body, _ = self._firewalls.whole(backup.owner, deadline)
             change = self._undoer(incident, backup)
             if not same(change(body), body):
                 return self._write(incident, backup.owner, body, backup.parts, change, deadline, keep=False)
-            settled(backup.owner, body)
+            written[backup.owner] = settled(backup.owner, body)
+        if "Failed" in (settled(enforced.firewall, enforced.body), *written.values()):
+            return self._not_taken_over(incident, written, enforced, deadline)
         return self._end(incident, State.RESTORED, f"put back by {incident.decided_by}: {incident.why}",
                          "firewall-restored")
 
     def _undoer(self, incident: Incident, backup: Backup) -> Change:
         if incident.action is not FirewallAction.DENY:
             return lambda body: with_restored(body, backup.body, [p.where for p in backup.parts])
-        names = [f"{self._ownership.deny_prefix}-{incident.id[:8]}-{n}" for n in range(len(incident.parts))]
+        names = [n for r in range(1, incident.round + 1) for n in self._denies(incident, r)]
 
         def undo(body: Mapping[str, Any]) -> dict[str, Any]:
             changed = dict(body)

@@ -32,6 +32,8 @@ from remediation.firewall.incident import (
 from remediation.firewall.rogue import Class, Finding, find
 from remediation.ledger import Ledger
 from remediation.ledger.block import Block
+from remediation.ledger.control import NEVER
+from remediation.ledger.firewall import Looked
 from remediation.log import say
 from remediation.model import ResourceId, from_utc
 from remediation.notify import Notifier
@@ -48,8 +50,8 @@ CHANGED = ("microsoft.network/firewallpolicies", "microsoft.network/azurefirewal
            "microsoft.network/ipgroups")
 WRITES = ("Microsoft.Resources.ResourceWriteSuccess", "Microsoft.Resources.ResourceDeleteSuccess",
           "Microsoft.Resources.ResourceActionSuccess")
-LAPSED = frozenset({State.TOLD, State.ASKING, State.STOPPED, State.RESTORED, State.FAILED})
-"""What is not found any more in these states is gone, and not by us."""
+LAPSED = frozenset({State.TOLD, State.KEPT, State.ASKING, State.RESTORED, State.FAILED})
+"""What is not found any more in these states is gone, and not by us: unless we had begun to write."""
 TRIES = 3
 
 
@@ -117,34 +119,59 @@ class Watch:
             enforced = self._firewalls.read(firewall, deadline)
         except PermanentError as error:
             say(_log, "firewall-unreadable", level=logging.WARNING, firewall=firewall, error=str(error))
+            self._blind(firewall, self._ledger.firewall.looked(firewall), str(error))
             return []
         with self._lock:
             self._looked[firewall] = started
+        last = self._ledger.firewall.looked(firewall)
         approved = {a.digest for a in self._ledger.firewall.approved(started)}
         known = self._ledger.firewall.of_firewall(firewall)
         findings = [f for f in together(find(enforced.rules, enforced.hosts, approved))
                     if not in_hand(f, known)]
         if enforced.trouble:
             say(_log, "firewall-trouble", level=logging.WARNING, firewall=firewall, trouble=enforced.trouble)
-        found = [self._judge(one, author, deadline) for one in findings]
-        self._lapse(known, {f.meaning for f in findings}, approved)
+        found = [self._judge(one, author, last, deadline) for one in findings]
+        if enforced.trouble:  # what cannot be read may hide what is there: nothing is called gone
+            self._blind(firewall, last, "; ".join(enforced.trouble))
+        else:
+            self._lapse(known, {f.meaning for f in findings}, approved)
+            seen = frozenset(f.digest for f in findings)
+            self._ledger.firewall.note_look(firewall, Looked(started, seen))
         say(_log, "firewall-looked", firewall=firewall, rules=len(enforced.rules.rules), findings=len(found))
         return found
 
-    def _judge(self, finding: Finding, author: Author | None, deadline: Deadline) -> Incident:
-        """Decide, record, and begin; again from what is recorded if another thread was faster."""
+    def _blind(self, firewall: str, last: Looked | None, why: str) -> None:
+        """A firewall that cannot be read in full could let out anything: people are told once, and what the
+        last whole look found stays known."""
+        if last is None or last.trouble != why[:1000]:
+            text = f"firewall {name_of(firewall)} cannot be read in full: {why}"
+            self._notifier.tell("firewall-unreadable", text, firewall=firewall)
+            at, found = (last.at, last.found) if last else (NEVER, frozenset())
+            self._ledger.firewall.note_look(firewall, Looked(at, found, why))
+
+    def _judge(
+        self, finding: Finding, author: Author | None, last: Looked | None, deadline: Deadline
+    ) -> Incident:
+        """Decide, record, and begin; again from what is recorded if another thread was faster. Who wrote an
+        event's change wrote this rule only if a look before had not found it."""
+        new = last is not None and finding.digest not in last.found and last.at > NEVER
         for _ in range(TRIES):
             before = self._ledger.firewall.get(finding.meaning)
-            who, logged = author, True
+            who, logged = (author if new and not self._ours(author) else None), True
             if who is None and (before is None or before.digest != finding.digest or before.author is None):
                 who, logged = self._who(finding, deadline)
-            around = replace(self._around(finding, deadline), logged=logged)
+            around = replace(self._around(finding, deadline), logged=logged,
+                             absent=last.at if new and last else None)
             said = consider(finding, before, who, around, self._policy.firewall)
             try:
                 return self._carry(said, before, deadline)
             except Conflict:
                 continue
         raise Conflict(f"incident {finding.meaning} keeps changing")
+
+    def _ours(self, author: Author | None) -> bool:
+        """Is it our own write that the event tells of?"""
+        return author is not None and author.name.lower() in self._activity.principal()
 
     def _carry(self, said: Next, before: Incident | None, deadline: Deadline) -> Incident:
         incident = said.incident
@@ -167,8 +194,8 @@ class Watch:
     def _lapse(self, known: Sequence[Incident], found: set[str], approved: set[str]) -> None:
         """What was found on this firewall before the look, and is not there any more."""
         for one in known:
-            if one.id in found or one.state not in LAPSED:
-                continue
+            if one.id in found or one.state not in LAPSED or (one.state is State.FAILED and one.written):
+                continue  # what we have half written is people's to mend, and its backup theirs to put back
             silent = any(p.digest in approved for p in one.parts)
             try:
                 self._ledger.firewall.save(replace(
@@ -208,9 +235,10 @@ class Watch:
         """Who wrote the groups or the firewall that these rules are in last, as the activity log has it; and
         could it be read?"""
         owners = dict.fromkeys(r.where.owner for r in finding.rules)
+        ours = self._activity.principal()
         try:
-            changes = [c for o in owners
-                       for c in self._activity.changes_of(o, self._clock.now(), deadline)]
+            changes = [c for o in owners for c in self._activity.changes_of(o, self._clock.now(), deadline)
+                       if c.caller.lower() not in ours]
         except RemediationError as error:
             say(_log, "author-unknown", incident=finding.meaning, error=str(error))
             return None, False

@@ -10,7 +10,7 @@ class ArmError(Exception):
 
     def __init__(
         self, status: int, code: str, message: str, *, gateway: bool = False,
-        details: list[dict[str, str]] | None = None, headers: dict[str, str] | None = None,
+        details: list[dict[str, Any]] | None = None, headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(f"{status} {code}: {message}")
         self.status = status

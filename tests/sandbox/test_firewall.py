@@ -306,7 +306,7 @@ def test_a_deny_is_put_before_it_where_the_policy_would_rather(azure: Azure, tmp
     assert (done.state, done.action) == (State.REMOVED, "deny")
     body = azure.world.arm("GET", GROUP).json()["properties"]["ruleCollections"]
     assert [(c["name"], c["action"]["type"]) for c in body] == [
-        ("rules", "Allow"), (f"defender-deny-test-{done.id[:8]}-0", "Deny")]
+        ("rules", "Allow"), (f"defender-deny-test-{done.id[:8]}-1-0", "Deny")]
     desk(azure).restore(done.id, PERSON, azure.app.budget(), "a mistake")
     settle(azure)
     left = azure.world.arm("GET", GROUP).json()["properties"]["ruleCollections"]
@@ -350,7 +350,7 @@ def test_an_approved_rule_is_silent_until_it_changes(azure: Azure):
     azure.world.tune(settle=0)
     seed(azure, site(ROGUE))
     (one,) = look(azure)
-    said = desk(azure).approve(one.id, PERSON, lasting=timedelta(days=30), reason="the proxy")
+    said = desk(azure).approve(one.id, PERSON, timedelta(days=30), "the proxy", azure.app.budget())
     assert said["incident"]["state"] == "gone"
     assert look(azure) == []
     write(azure, FINE, {**ROGUE, "name": "another-name"})
@@ -361,14 +361,14 @@ def test_an_approved_rule_is_silent_until_it_changes(azure: Azure):
     write(azure, FINE, ROGUE)
     assert [i.state for i in look(azure)] == [State.ASKING]
     with pytest.raises(NotFound):
-        desk(azure).approve("none", PERSON, lasting=timedelta(days=1), reason="x")
+        desk(azure).approve("none", PERSON, timedelta(days=1), "x", azure.app.budget())
 
 
 def test_a_no_leaves_the_rule_and_asks_no_more(azure: Azure):
     seed(azure, site(ROGUE))
     (one,) = look(azure)
     desk(azure).decide(one.id, PERSON, azure.app.budget(), act=False, reason="known")
-    assert look(azure)[0].state is State.TOLD
+    assert look(azure)[0].state is State.KEPT
     assert len(azure.notices("firewall")) == 1
 
 

@@ -236,9 +236,21 @@ def test_a_trigger_sweeps_though_the_timer_never_ran(azure: Azure):
     azure.world.seed(estate(machines=2))
     azure.attack()
     azure.clock.forward(hours=25)
-    azure.app.sweep._surroundings._kept.forget("estate")  # it is kept for half a minute of real time
+    for kept in (azure.app.sweep._surroundings._kept, azure.app.sweep._surroundings._last):
+        kept.forget("estate")  # it is kept for half a minute of real time
     azure.attack("vm2", SECOND)
     assert azure.owned() == {"outbound": [SECOND], "inbound": [SECOND]}
+
+
+def test_an_estate_that_could_not_be_read_makes_no_alert_ask_for_longer_than_it_must(azure: Azure):
+    azure.world.seed(estate(machines=2))
+    azure.faults({"service": "arm", "path": "resourcegraph", "status": 503, "times": 999})
+    azure.attack()
+    assert azure.states() == {"waiting"}
+    azure.faults()
+    azure.app.sweep._surroundings._last.forget("estate")  # some seconds later
+    azure.attack("vm2", SECOND)
+    assert azure.blocks()["outbound", SECOND].state == "active"
 
 
 # --- questions ----------------------------------------------------------------------------------------

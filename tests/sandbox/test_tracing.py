@@ -194,6 +194,18 @@ def two_subscriptions() -> dict[str, Any]:
     return data
 
 
+def test_management_groups_are_a_scope_as_well(azure: Azure):
+    azure.world.seed({**two_subscriptions(), "managementGroups": {"all": [SUB, OTHER], "one": [SUB]}})
+    azure.start(RESPONDER_MANAGEMENT_GROUPS="all")
+    assert "vm-there" in trace(azure, LB)[0]
+    azure.start(RESPONDER_MANAGEMENT_GROUPS="one")
+    machine = f"/subscriptions/{OTHER}/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm-there"
+    graph = azure.app.sweep._graph
+    rows = graph.rows("machines", azure.app.budget(), ids=[machine.lower()])
+    assert rows == [], "the graph is asked about the group alone"
+    assert "vm-there" in trace(azure, LB)[0], "and what it does not show is read by GET"
+
+
 def attack_on(azure: Azure, resource: str) -> dict[str, Any]:
     return azure.timeline(azure.attack(
         resourceIdentifiers=[{"type": "AzureResource", "azureResourceId": resource}]))

@@ -146,3 +146,20 @@ def test_classic_rules_are_changed_in_their_own_shape():
     assert without(alone, places)["properties"]["networkRuleCollections"] == []
     assert with_restored(without(alone, places), alone, places)["properties"]["networkRuleCollections"] == (
         alone["properties"]["networkRuleCollections"])
+
+
+def test_what_people_name_like_azures_own_words_is_theirs():
+    body = {**classic(), "tags": {"size": "large", "etag": "x"}}
+    assert to_write(body)["tags"] == {"size": "large", "etag": "x"}
+    assert not same(body, {**body, "tags": {"size": "small", "etag": "x"}})
+
+
+@pytest.mark.parametrize("name", ["x", None])
+def test_a_name_that_stands_for_several_rules_is_not_guessed_at(name: str | None):
+    rule = {**network("x"), "name": name}
+    body = group(collection(rule, {**rule, "sourceAddresses": ["10.9.9.9"]}))
+    where = Where(body["id"].lower(), Kind.NETWORK, "rules", name or "")
+    with pytest.raises(Invalid, match="several rules named"):
+        without(body, [where])
+    alone = group(collection(rule))
+    assert without(alone, [where])["properties"]["ruleCollections"] == []

@@ -62,15 +62,18 @@ def test_unasked_only_where_all_is_sure():
         Do.ACT, State.REMOVING, 1, "policy")
     assert said(policy=DENY).incident.action is FirewallAction.DENY
     assert said(policy=REMOVE, author=Author("ann", NOW - timedelta(days=1))).do is Do.ACT
+    young = NOW - timedelta(days=1)
+    assert said(policy=REMOVE, created=young, absent=young).do is Do.ACT, "it was not there then"
 
 
 @pytest.mark.parametrize(("doubt", "around", "one", "author"), [
     ("no active incident", {"active": False}, None, None),
     ("when the machine was made", {"created": None}, None, None),
     ("younger than the rule", {"created": NOW}, None, Author("ann", OLD)),
-    ("who wrote it, and when", {"created": NOW - timedelta(days=3)}, None, None),
+    ("younger than the rule", {"created": NOW - timedelta(days=3)}, None, None),
+    ("younger than the rule", {"created": NOW, "absent": NOW - timedelta(hours=1)}, None, None),
     ("activity log cannot be read", {"logged": False}, None, None),
-    ("more than this machine", {}, finding(sources=["10.0.0.0/28"]), None),
+    ("not match in every point", {}, finding(sources=["10.0.0.0/28"]), None),
 ])
 def test_each_doubt_asks_and_is_named(doubt: str, around: dict[str, Any], one: Finding | None,
                                       author: Author | None):
@@ -91,13 +94,14 @@ def test_pause_and_cap_keep_from_acting():
 @pytest.mark.parametrize(("state", "do"), [
     (State.TOLD, Do.NOTHING), (State.ASKING, Do.NOTHING), (State.REMOVING, Do.NOTHING),
     (State.RESTORING, Do.NOTHING), (State.RESTORED, Do.NOTHING), (State.STOPPED, Do.NOTHING),
-    (State.FAILED, Do.NOTHING), (State.GONE, Do.ASK), (State.REMOVED, Do.ASK), (State.OPEN, Do.ASK),
+    (State.FAILED, Do.NOTHING), (State.KEPT, Do.NOTHING), (State.GONE, Do.ASK), (State.REMOVED, Do.ASK),
+    (State.OPEN, Do.ASK),
 ])
 def test_what_is_known_already(state: State, do: Do):
     found = said(known(state), alerts=["a"])
     assert found.do is do
     assert found.incident.alerts == ("a",)
-    assert found.returned is (state in (State.REMOVED, State.OPEN))
+    assert found.returned is (state is State.REMOVED)
 
 
 def test_a_question_that_is_open_is_acted_upon_once_nothing_is_in_doubt():
@@ -116,10 +120,25 @@ def test_what_is_written_anew_is_asked_anew_and_keeps_its_history():
 
 
 def test_after_some_rounds_people_must_act():
-    for state in (State.REMOVED, State.OPEN, State.STOPPED):
-        found = said(known(state, round=ASK.rounds), one=finding("again"))
+    for state in (State.REMOVED, State.GONE, State.STOPPED):
+        before = known(state, round=ASK.rounds, returns=ASK.rounds - 1, action=FirewallAction.DENY)
+        found = said(before, one=finding("again"), policy=REMOVE)
         assert (found.do, found.incident.state, found.returned) == (Do.STOP, State.STOPPED, True)
-    assert said(known(State.REMOVED, round=1), policy=REMOVE).do is Do.ACT
+        assert found.incident.action is FirewallAction.DENY, "what there is to put back"
+    first = said(known(State.REMOVED, round=1), policy=REMOVE)
+    assert (first.do, first.incident.round, first.incident.returns) == (Do.ACT, 2, 1)
+
+
+def test_what_was_there_all_along_has_not_come_back():
+    found = said(known(State.OPEN, round=1), one=finding("other"), policy=REMOVE)
+    assert (found.do, found.returned, found.incident.returns) == (Do.ACT, False, 0)
+    assert said(known(State.GONE), policy=REMOVE).returned is False, "nobody had taken it out"
+
+
+def test_what_a_person_keeps_stays_until_it_changes():
+    kept = known(State.KEPT, decided_by="ann")
+    assert said(kept, policy=REMOVE).do is Do.NOTHING, "whatever the policy says"
+    assert said(kept, policy=REMOVE, one=finding("other")).do is Do.ACT
 
 
 def test_what_is_not_rogue_is_told_once():
@@ -134,7 +153,7 @@ def test_what_is_not_rogue_is_told_once():
 def test_an_incident_is_the_same_after_the_ledger():
     for author, until in itertools.product((None, Author("ann"), Author("ann", OLD, "1.2.3.4", "op", "c")),
                                            (None, NOW)):
-        one = known(State.ASKING, author=author, until=until)
+        one = known(State.ASKING, author=author, until=until, absent=until, returns=1)
         assert Incident.from_json(one.to_json(), "e") == one
     assert str(Author("ann", NOW, "1.2.3.4")) == "ann at 2026-01-01T00:00:00.000Z from 1.2.3.4"
     assert str(Author("ann")) == "ann"

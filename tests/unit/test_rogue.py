@@ -389,3 +389,80 @@ def test_after_removal_nothing_goes_by_the_rogue_path_and_all_else_is_as_before(
             assert by not in gone
             if _walk(body, packet)[1] not in gone:
                 assert (allowed, by) == _walk(body, packet)
+
+
+# --- edges that an attacker would look for ---
+
+
+def test_tcp_by_one_shared_rule_and_udp_by_another_is_told():
+    (one,) = found(network("t", ["*"], protocols=["TCP"]), network("u", ["*"], protocols=["UDP"]))
+    assert (one.kind, one.machine, len(one.rules)) == (Class.WIDE, "", 2)
+    both = ["10.0.0.4", "10.0.1.4"]
+    (pair,) = found(network("t", both, protocols=["TCP"]), network("u", both, protocols=["UDP"]))
+    assert pair.kind is Class.WIDE
+
+
+def test_its_own_tcp_and_a_shared_udp_are_told_as_its():
+    one, two = found(network("t", ["10.0.1.4"], protocols=["TCP"]),
+                     network("u", ["10.0.0.4", "10.0.1.4"], protocols=["UDP"]))
+    assert {(f.kind, f.machine) for f in (one, two)} == {(Class.PARTIAL, TWO)}
+    assert sorted(len(f.rules) for f in (one, two)) == [1, 2]
+
+
+def test_halves_with_nobody_in_common_or_behind_a_deny_are_nothing_together():
+    halves = (network("t", ["10.0.0.0/30"], protocols=["TCP"]),
+              network("u", ["10.0.9.0/30"], protocols=["UDP"]))
+    assert all(len(f.rules) == 1 for f in found(*halves))
+    wall = collection(network("no", ["*"]), name="deny", priority=100, action="Deny")
+    assert find(policy(wall, collection(network("t", ["*"], protocols=["TCP"]),
+                                        network("u", ["*"], protocols=["UDP"]))), HOSTS) == []
+
+
+def test_where_a_rule_leads_to_what_cannot_be_read_it_is_told():
+    (one,) = found(network("any", ["10.0.0.4"], [], destinationIpGroups=[IP_GROUP]))
+    assert (one.kind, one.machine) == (Class.PARTIAL, ONE)
+    assert "where it leads cannot be read" in one.reasons[0]
+    assert found(network("web", ["10.0.0.4"], [], ["443"], destinationIpGroups=[IP_GROUP])) == []
+
+
+def test_a_deny_of_the_tag_internet_stops_what_an_allow_of_it_lets_out():
+    wall = collection(network("no", ["10.0.0.4"], ["Internet"]), name="deny", priority=100, action="Deny")
+    assert kinds(find(policy(wall, collection(network())), HOSTS)) == [Class.SHADOWED]
+
+
+def test_a_deny_that_cannot_be_read_in_full_leaves_it_to_people():
+    wall = collection(network("no", ["10.0.0.4"], [], destinationIpGroups=[IP_GROUP]), name="deny",
+                      priority=100, action="Deny")
+    (one,) = find(policy(wall, collection(network())), HOSTS)
+    assert (one.kind, one.exact) == (Class.ROGUE, False)
+    assert "cannot be read in full" in one.reasons[-1]
+    others = collection(network("no", ["10.0.1.4"], [], destinationIpGroups=[IP_GROUP]), name="deny",
+                        priority=100, action="Deny")
+    assert find(policy(others, collection(network())), HOSTS)[0].exact, "it is about another machine"
+
+
+def test_half_denied_is_not_every_point():
+    wall = collection(network("no", ["10.0.0.4"], ports=["1-32000"]), name="deny", priority=100,
+                      action="Deny")
+    (one,) = find(policy(wall, collection(network())), HOSTS)
+    assert (one.kind, one.exact) == (Class.ROGUE, False)
+
+
+def test_a_host_that_is_called_internet_is_no_tag():
+    assert found(network("named", ["10.0.0.4"], [], destinationFqdns=["internet"])) == []
+
+
+def test_many_small_rules_are_shown_to_a_person_and_judged_in_time():
+    step = 65_535 // 300
+    slices = [network(f"s{n}", ["10.0.0.4"], ports=[
+        f"{1 + n * step}-{65_535 if n == 299 else (n + 1) * step}"]) for n in range(300)]
+    (one,) = found(*slices)
+    assert (one.kind, one.exact, len(one.rules)) == (Class.ROGUE, False, 300)
+
+
+def test_the_same_machine_behind_two_firewalls_is_two_findings():
+    level = [group(collection(network()))]
+    one, two = (find(rules_of_policies(f"/{name}", [level], {}), HOSTS)[0] for name in ("fw-a", "fw-b"))
+    assert one.meaning != two.meaning
+    assert HOSTS.of(ONE) == sorted(HOSTS.of(ONE))
+    assert len(HOSTS.of(ONE)) == 3

@@ -51,6 +51,15 @@ def test_every_mistake_is_reported_at_once():
         assert name in said
 
 
+def test_the_scope_is_subscriptions_or_management_groups():
+    assert load_settings({**LOCAL, "RESPONDER_MANAGEMENT_GROUPS": "platform, shop"}).management_groups == (
+        "platform", "shop")
+    said = mistakes(RESPONDER_MANAGEMENT_GROUPS="a/b,ok",
+                    RESPONDER_SUBSCRIPTIONS="00000000-0000-0000-0000-000000000001")
+    assert "'a/b' is no management group's id" in said
+    assert "leave out RESPONDER_SUBSCRIPTIONS" in said
+
+
 @pytest.mark.parametrize("url", [
     "https://arm.example.com", "https://management.azure.com.evil.example", "http://127.0.0.1:1",
     "https://user@management.azure.com", "https://management.azure.com/x", "https://10.0.0.1",
