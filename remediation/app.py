@@ -18,15 +18,17 @@ from remediation.clock import Clock, Deadline
 from remediation.cloud.activity import ActivityLog
 from remediation.cloud.clients import Clients
 from remediation.cloud.defender import Defender
+from remediation.cloud.elements import Elements
 from remediation.cloud.estate import EstateReader
 from remediation.cloud.firewalls import Firewalls
+from remediation.cloud.fronts import Fronts
 from remediation.cloud.graph import Graph
 from remediation.cloud.guards import Guards
 from remediation.cloud.machines import Machines
 from remediation.cloud.managed import ManagedRules
 from remediation.cloud.members import Members
 from remediation.cloud.network import Network
-from remediation.cloud.trace import Tracer
+from remediation.cloud.trace import KEEP_SECONDS, Tracer
 from remediation.commit import Commit, Parts
 from remediation.commit_queue import CommitQueue, nsg_of
 from remediation.firewall_api import FirewallApi
@@ -109,8 +111,10 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     managed = ManagedRules(network, clock)
     defender = Defender(clients, graph, clock)
     machines = Machines(clients, graph, network, clock, settings.machine_cache_seconds)
-    tracer = Tracer(clients, machines, Members(clients, graph, network, machines, clock), clock,
-                    settings.machine_cache_seconds)
+    members, elements = Members(clients, graph, network, machines, clock), Elements(clients)
+    keep = min(KEEP_SECONDS, settings.machine_cache_seconds)
+    fronts = Fronts(elements, machines, members, clock, keep)
+    tracer = Tracer(elements, fronts, machines, members, clock, keep)
     tables = Tables(clients, settings.table_prefix)
     ledger = Ledger(tables, settings.lease_seconds)
     notifier = Notifier(ledger.control, clock)

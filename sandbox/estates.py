@@ -1,5 +1,6 @@
 """Estates as they grow in real life, made from a seed: mixed kinds, shared guards, address spaces that
-repeat, ids in odd casing, rows of the graph that are late. It makes a description for `sandbox.seed`.
+repeat, ids in odd casing, rows of the graph that are late or of what is gone. It makes a description for
+`sandbox.seed`.
 
 Each virtual network has its own resource group, with some two hundred machines; a tenth of them are instances
 of scale sets. Half of the subnets share their guard with another one; some machines have a guard on the
@@ -29,7 +30,7 @@ def generate(machines: int, seed: int = 1, subscription: str = SUBSCRIPTION) -> 
         estate.network(min(left, PER_NETWORK))
         left -= PER_NETWORK
     return {"subscription": subscription, "groups": estate.groups, "odd": ODD,
-            "graph": {"unseen": estate.late()}}
+            "graph": {"unseen": estate.late(), "ghosts": estate.gone()}}
 
 
 class _Estate:
@@ -69,6 +70,26 @@ class _Estate:
         base = f"/subscriptions/{self._subscription}/resourceGroups"
         return [f"{base}/{g['name']}/providers/Microsoft.Compute/virtualMachines/{vm['name']}"
                 for g in self.groups for vm in g["vms"] if self._chance.random() < LATE]
+
+    def gone(self) -> list[dict[str, Any]]:
+        """Interfaces that the graph still shows, of machines that are deleted: another has their address."""
+        rows = []
+        for n, group in enumerate(self.groups):
+            base = f"/subscriptions/{self._subscription}/resourceGroups/{group['name']}/providers"
+            for vm in group["vms"]:
+                nic = vm["nics"][0]
+                if self._chance.random() >= LATE:
+                    continue
+                name, subnet = f"{nic['name']}-gone", nic["subnet"].partition("/")[2]
+                rows.append({
+                    "id": f"{base}/Microsoft.Network/networkInterfaces/{name}", "name": name,
+                    "type": "microsoft.network/networkinterfaces", "location": "westeurope", "properties": {
+                        "virtualMachine": {
+                            "id": f"{base}/Microsoft.Compute/virtualMachines/{vm['name']}-gone"},
+                        "ipConfigurations": [{"name": "c", "properties": {
+                            "privateIPAddress": nic["address"], "subnet": {"id": (
+                                f"{base}/Microsoft.Network/virtualNetworks/vnet-{n}/subnets/{subnet}")}}}]}})
+        return rows
 
     def _public(self, group: dict[str, Any], name: str) -> str:
         self._publics += 1

@@ -80,16 +80,17 @@ class Members:
                    for r in self._ask("scale_set_instances", sets, deadline)}
         return flexible, uniform
 
-    def at_addresses(self, addresses: Iterable[str], deadline: Deadline) -> dict[tuple[str, str], str]:
-        """(address, network) → the NIC that has it there, in every network: address spaces repeat."""
-        found: dict[tuple[str, str], str] = {}
+    def at_addresses(self, addresses: Iterable[str], deadline: Deadline) -> dict[tuple[str, str], list[str]]:
+        """(address, network) → the NICs that have it there, in every network: address spaces repeat. Of
+        several in one network all but one are gone, and the graph does not know it yet."""
+        found: dict[tuple[str, str], list[str]] = {}
         wanted = sorted({canonical(one) for one in addresses if askable(one)})
         for some in itertools.batched(wanted, TOGETHER, strict=False):
             for query in ("private_addresses", "instance_addresses"):
                 _in_time(deadline)
                 for row in self._graph.rows(query, deadline, addresses=some):
                     network = str(row["subnetId"]).partition("/subnets/")[0]
-                    found[(str(row["address"]), network)] = str(row["id"]).lower()
+                    found.setdefault((str(row["address"]), network), []).append(str(row["id"]).lower())
         return found
 
     def gateway_pools(self, deadline: Deadline) -> list[Behind]:

@@ -7,20 +7,18 @@ at their ends are read together. What leads nowhere is named, with the reason: o
 from __future__ import annotations
 
 import ipaddress
-import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from remediation.clock import Clock, Deadline
 from remediation.cloud.cache import Kept
-from remediation.cloud.clients import Clients
+from remediation.cloud.elements import Elements
+from remediation.cloud.fronts import Fronts
 from remediation.cloud.machines import Machines
-from remediation.cloud.members import Behind, Found, Members
-from remediation.errors import NotFound, PermanentError, RemediationError, Unfinished
-from remediation.log import say
+from remediation.cloud.members import Found, Members
+from remediation.errors import NotFound, PermanentError, Unfinished
 from remediation.model import Front, Machine, Nic, ResourceId
 from remediation.topology import (
     BASTION,
@@ -39,18 +37,12 @@ from remediation.topology import (
     Lead,
     appliance,
     canonical,
-    gateway_subnet,
     kind_of,
     leads,
     name_of,
-    peers,
-    waf_policies,
 )
 from remediation.topology import NETWORK as VNET
 
-_log = logging.getLogger(__name__)
-
-NETWORK_API = "2024-05-01"
 READS_AT_ONCE = 8
 KEEP_SECONDS = 60.0
 """Pools and scale sets change by themselves: what is behind an element is not kept for longer."""
@@ -59,8 +51,6 @@ CLUSTER = "microsoft.containerservice/managedclusters"
 NOT_TRACED: Mapping[str, str] = {
     "microsoft.hybridcompute/machines": "an Arc machine: its network is not Azure's",
 }
-GATEWAYS_SECONDS = 4.0
-"""What stands before a machine by its address may not eat the budget: the block comes first."""
 MOST_AGAIN = 200
 OF_INSTANCES = (INSTANCE, INSTANCE_NIC, INSTANCE_PUBLIC_IP)
 """What names a scale set's instance in its own id."""
@@ -109,14 +99,14 @@ class Tracer:
     """Finds machines; answers are kept for a while and shared between alerts."""
 
     def __init__(
-        self, clients: Clients, machines: Machines, members: Members, clock: Clock, keep_seconds: float
+        self, elements: Elements, fronts: Fronts, machines: Machines, members: Members, clock: Clock,
+        keep_seconds: float,
     ) -> None:
-        self._clients = clients
+        self._elements = elements
+        self._fronts = fronts
         self._machines = machines
         self._members = members
-        self._kept: Kept[str, Traced] = Kept(clock, min(KEEP_SECONDS, keep_seconds))
-        self._by_address: Kept[str, list[Behind]] = Kept(clock, min(KEEP_SECONDS, keep_seconds))
-        self._fronts: Kept[str, Front] = Kept(clock, min(KEEP_SECONDS, keep_seconds))
+        self._kept: Kept[str, Traced] = Kept(clock, keep_seconds)
         self._pool = ThreadPoolExecutor(READS_AT_ONCE, "trace")
 
     def trace(self, resource_ids: Sequence[str], deadline: Deadline, at: Sequence[str] = ()) -> Traced:
@@ -126,7 +116,7 @@ class Tracer:
         machines: dict[str, Machine] = {}
         fronts: dict[str, Front] = {}
         untraced: list[tuple[str, str]] = []
-        listed = self._pool.submit(self._gateways_by_address, deadline)
+        listed = self._pool.submit(self._fronts.by_address, deadline)
         for resource in resource_ids:
             if deadline.over:
                 raise Unfinished(f"{len(resource_ids)} resources could not be looked at in time")
@@ -136,10 +126,10 @@ class Tracer:
                 there = machines.get(machine.id)
                 machines[machine.id] = machine if there is None else there.merged(machine)
             fronts.update({f.id: f for f in found.fronts})
-        shown = [self._behind(machine, listed.result(), deadline) for machine in machines.values()]
+        shown = [self._fronts.before(machine, listed.result(), deadline) for machine in machines.values()]
         for one in sorted({h for m in shown for n in m.nics for h in n.hidden} - set(fronts)):
             if kind_of(one) == GATEWAY:
-                fronts[one] = self._front_of(one, deadline, named=False)
+                fronts[one] = self._fronts.of(one, deadline, named=False)
         return Traced(tuple(shown), tuple(dict.fromkeys(untraced)), tuple(fronts.values()))
 
     def confirmed(self, traced: Traced, doubted: Collection[str], deadline: Deadline) -> Traced:
@@ -157,57 +147,20 @@ class Tracer:
             elif old.id not in missing:
                 machines.append(old)
         for front in traced.fronts:
-            self._fronts.forget(front.id)
-            self._machines.forget_subnet(front.subnet_id)
+            self._fronts.forget(front)
         untraced = [*traced.untraced, *((m, f"not traced: {why}") for m, why in missing.items())]
         return Traced(tuple(machines), tuple(untraced),
-                      tuple(self._front_of(f.id, deadline, named=f.named) for f in traced.fronts))
-
-    # --- what hides clients' addresses from a machine ---
-
-    def _gateways_by_address(self, deadline: Deadline) -> list[Behind]:
-        """The application gateways with backends by address; none where the graph does not say in time."""
-        try:
-            limit = deadline.within(GATEWAYS_SECONDS)
-            return self._by_address.get("", lambda: self._members.gateway_pools(limit))
-        except RemediationError as error:
-            say(_log, "gateways-unknown", level=logging.WARNING, error=str(error))
-            return []
-
-    def _behind(self, machine: Machine, gateways: Sequence[Behind], deadline: Deadline) -> Machine:
-        """The machine with the gateways before it that know it by its address alone."""
-
-        def before(nic: Nic) -> Iterator[str]:
-            network, own = nic.subnet_id.partition("/subnets/")[0], set(map(canonical, nic.private_addresses))
-            for one in gateways:
-                if own & one.addresses and (
-                        network == one.network or network in self._peers(one.network, deadline)):
-                    yield one.gateway
-
-        return replace(machine, nics=tuple(
-            replace(n, hidden=tuple(dict.fromkeys((*n.hidden, *before(n))))) for n in machine.nics))
-
-    def _front_of(self, gateway: str, deadline: Deadline, *, named: bool) -> Front:
-        """An application gateway as what stands before machines, kept for a while."""
-
-        def read() -> Front:
-            body = self._body(_Way(Lead(Kind.RESOURCE, gateway), ()), deadline=deadline, must=False)
-            if isinstance(body, str):
-                return Front(gateway, name_of(gateway), "", trouble=f"it cannot be read ({body})")
-            return self._front({**body, "id": gateway}, deadline)
-
-        return replace(self._fronts.get(gateway, read), named=named)
+                      tuple(self._fronts.of(f.id, deadline, named=f.named) for f in traced.fronts))
 
     def forget(self, resource_ids: Iterable[str], traced: Traced) -> None:
         """What is kept of these is known to be wrong: the next look reads it anew."""
         for resource in resource_ids:
             self._kept.forget(resource.lower().rstrip("/"))
-        self._by_address.forget("")
+        self._fronts.forget_list()
         for machine in traced.machines:
             self._machines.forget(machine)
         for front in traced.fronts:
-            self._fronts.forget(front.id)
-            self._machines.forget_subnet(front.subnet_id)
+            self._fronts.forget(front)
 
     def _one(self, resource: str, at: Sequence[str], deadline: Deadline) -> Traced:
         kind = kind_of(resource)
@@ -241,8 +194,8 @@ class Tracer:
         machines: dict[str, Machine] = {}
         nowhere = []
         for address in addresses:
-            nic = nics.get((canonical(address), network))
-            here = [m for m in (self._machines_of(nic, deadline) if nic else ())
+            there = nics.get((canonical(address), network), ())
+            here = [m for nic in there for m in self._machines_of(nic, deadline)
                     if place == network or any(n.subnet_id == place for n in m.nics)]
             for machine in here:
                 way = (name_of(place), f"at {address}", *machine.path)
@@ -275,7 +228,8 @@ class Tracer:
         first = _Way(Lead(Kind.RESOURCE, root), (name_of(root),))
         level, seen = self._put(ends, [first], set()), {root}
         for depth in range(DEEPEST):
-            bodies = self._pool.map(partial(self._body, deadline=deadline, must=not depth), level)
+            bodies = self._pool.map(
+                lambda way, must=not depth: self._elements.read(way.lead.target, deadline, must=must), level)
             found = [way for one, body in zip(level, bodies, strict=True)
                      for way in self._beyond(one, body, ends, deadline)]
             level = self._put(ends, found, seen)
@@ -313,7 +267,7 @@ class Tracer:
         found = routed or [way.on(lead) for lead in leads(body)]
         if kind in (BASTION, NETWORK_GATEWAY):  # networks peered with its own use it, too
             found += [way.on(Lead(Kind.RESOURCE, p, "peered with its network"))
-                      for n in appliance(body)[1] for p in self._peers(
+                      for n in appliance(body)[1] for p in self._elements.peers(
                           n, deadline, through_gateway=kind == NETWORK_GATEWAY)]
         return found
 
@@ -323,17 +277,10 @@ class Tracer:
         subnets = self._members.routed(addresses, deadline)
         if not subnets:
             return []
-        near = {*networks, *(p for n in networks for p in self._peers(n, deadline))}
+        near = {*networks, *(p for n in networks for p in self._elements.peers(n, deadline))}
         return [way.on(Lead(Kind.RESOURCE, s, "routes to it", hidden=way.lead.target, speaks_out=True))
                 for s in subnets
                 if s.partition("/subnets/")[0] in near]
-
-    def _peers(self, network: str, deadline: Deadline, *, through_gateway: bool = False) -> Sequence[str]:
-        """The networks peered with this one (that use its network gateway); none where it cannot be read."""
-        if not network:
-            return ()
-        body = self._body(_Way(Lead(Kind.RESOURCE, network), ()), deadline=deadline, must=False)
-        return () if isinstance(body, str) else peers(body, through_gateway=through_gateway)
 
     def _ends_here(self, way: _Way, ends: _Ends) -> bool:
         """Put the way where it ends; False if it goes on."""
@@ -356,21 +303,6 @@ class Tracer:
             return False
         return True
 
-    def _body(self, way: _Way, *, deadline: Deadline, must: bool) -> dict[str, Any] | str:
-        """The element as ARM has it, or why it cannot be read; `must`: then that is raised."""
-        element = way.lead.target
-        subscription = element.split("/")[2]
-        try:
-            return self._clients.arm_get(subscription, element, NETWORK_API, deadline)
-        except NotFound:
-            if must:
-                raise
-            return f"{name_of(element)} is not there (any more)"
-        except PermanentError as error:
-            if must:
-                raise
-            return f"{name_of(element)}: {error}"
-
     def _open_sets(self, ends: _Ends, deadline: Deadline) -> None:
         if not ends.sets:
             return
@@ -392,15 +324,16 @@ class Tracer:
         near: dict[str, Sequence[str]] = {}
         for key, ways in ends.addresses.items():
             address, network = key
-            nic = nics.get(key)
-            if nic is None and any(a == address for a, _ in nics):  # a backend may be in a peered network
-                near[network] = near[network] if network in near else self._peers(network, deadline)
-                nic = next((nics[address, n] for n in near[network] if (address, n) in nics), None)
-            if nic is not None and kind_of(nic) == INSTANCE_NIC:
-                ends.instances.setdefault(nic.partition("/networkinterfaces/")[0], []).extend(ways)
-            elif nic is not None:
-                ends.nics.setdefault(nic, []).extend(ways)
-            else:
+            here = nics.get(key, [])
+            if not here and any(a == address for a, _ in nics):  # a backend may be in a peered network
+                near[network] = near[network] if network in near else self._elements.peers(network, deadline)
+                here = next((nics[address, n] for n in near[network] if (address, n) in nics), [])
+            for nic in here:
+                if kind_of(nic) == INSTANCE_NIC:
+                    ends.instances.setdefault(nic.partition("/networkinterfaces/")[0], []).extend(ways)
+                else:
+                    ends.nics.setdefault(nic, []).extend(ways)
+            if not here:
                 network = f" in {name_of(key[1])}" if key[1] else ""
                 ends.dead.append((
                     ways[0], f"{ways[0].lead.via}: {key[0]}{network} is the address of no machine"))
@@ -419,7 +352,8 @@ class Tracer:
             dead.append((root, f"not traced: {more} machines beyond the {MOST_MACHINES} of one alert"))
         if not machines and not dead:
             dead.append((root, f"not traced: no machine is behind {name_of(root)}"))
-        return Traced(tuple(machines), tuple(dead), tuple(self._front(g, deadline) for g in ends.gateways))
+        fronts = tuple(self._fronts.read(g, deadline) for g in ends.gateways)
+        return Traced(tuple(machines), tuple(dead), fronts)
 
     @staticmethod
     def _arrived(machine: Machine, ends: _Ends, found: Found) -> Machine:
@@ -447,15 +381,6 @@ class Tracer:
             machine, path=_onto(path, machine.id), nics=tuple(map(seen, machine.nics)),
             ports=tuple(dict.fromkeys(p for w in every for p in w.lead.ports)),
             speaks_out=any(said) if said else None)
-
-    def _front(self, gateway: Mapping[str, Any], deadline: Deadline) -> Front:
-        gateway_id, subnet = str(gateway["id"]).lower(), gateway_subnet(gateway)
-        guard = trouble = ""
-        try:
-            guard = self._machines.subnet_guard(subnet, deadline) if subnet else ""
-        except PermanentError as error:
-            trouble = f"its subnet cannot be read ({error})"
-        return Front(gateway_id, name_of(gateway_id), subnet, guard, trouble, *waf_policies(gateway))
 
 
 def _onto(path: tuple[str, ...], one: str) -> tuple[str, ...]:
