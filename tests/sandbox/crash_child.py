@@ -42,9 +42,12 @@ def _live(environment: dict[str, str], order: dict[str, Any], pipe: Connection) 
     pipe.send("ready")
     pipe.recv()
     if order.get("incident"):
-        app.desk.decide(order["incident"], PERSON, app.budget(), act=True, reason="a test")
+        if order.get("verb") == "restore":
+            app.desk.restore(order["incident"], PERSON, app.budget(), "a test")
+        else:
+            app.desk.decide(order["incident"], PERSON, app.budget(), act=True, reason="a test")
         for _ in range(order["passes"]):  # Azure is done at once here: each pass finds the last one's work
-            app.sweep._removal.go_on(order["incident"], app.budget())
+            app.removal.go_on(order["incident"], app.budget())
     elif order["alert"]:
         app.on_alert(order["alert"], event_id="e", event_time=None)
     else:

@@ -391,6 +391,40 @@ def test_after_removal_nothing_goes_by_the_rogue_path_and_all_else_is_as_before(
                 assert (allowed, by) == _walk(body, packet)
 
 
+@settings(max_examples=150, deadline=None)
+@given(COLLECTIONS, st.permutations([0, 1, 2, 3]))
+def test_over_base_policies_groups_and_ip_groups_the_verdict_is_that_of_one_list(
+    given: list[tuple[list[dict[str, Any]], str]], order: list[int]
+):
+    """The base policy's groups come first, each level's by priority: the same rules in one group, in the
+    order in which the firewall walks them, are judged alike."""
+    held = {"10.0.0.4": IP_GROUP.lower()}
+    collections = _made(given)["properties"]["ruleCollections"]
+
+    def by_group(one: dict[str, Any]) -> dict[str, Any]:
+        sources = one["sourceAddresses"]
+        return {**one, "sourceAddresses": [s for s in sources if s not in held],
+                "sourceIpGroups": [IP_GROUP for s in sources if s in held]}
+
+    places = [(BASE, 100), (BASE, 200), (POLICY, 100), (POLICY, 200)]
+    levels: dict[str, list[dict[str, Any]]] = {BASE: [], POLICY: []}
+    flat = []
+    for n in order:
+        owner, priority = places[n]
+        mine = [c for k, c in enumerate(collections) if k % 4 == n]
+        levels[owner].append(group(*({**c, "rules": list(map(by_group, c["rules"]))} for c in mine),
+                                   name=f"g{n}", priority=priority, policy=owner))
+    for n in range(4):
+        flat += [c for k, c in enumerate(collections) if k % 4 == n]
+    one = rules_of_policies(FIREWALL, [levels[BASE], levels[POLICY]], {IP_GROUP.lower(): ["10.0.0.4"]})
+    other = policy(groups=[group(*({**c, "priority": 100 + n} for n, c in enumerate(flat)))])
+    assert verdicts(find(one, HOSTS)) == verdicts(find(other, HOSTS))
+
+
+def verdicts(findings: list[Finding]) -> list[tuple[str, str, bool, list[str]]]:
+    return sorted((f.kind.value, f.machine, f.exact, sorted(r.where.rule for r in f.rules)) for f in findings)
+
+
 # --- edges that an attacker would look for ---
 
 
