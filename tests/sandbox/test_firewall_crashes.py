@@ -21,7 +21,7 @@ from tests.unit.firewalls import network
 SETTINGS = {"RESPONDER_LEASE_SECONDS": "2"}
 LEASE_OVER = 3.1
 PARTS = 4
-MOST_REQUESTS, EVERY = 120, 4
+MOST_REQUESTS, EVERY = 120, 6
 SECOND = f"{GROUP.replace('egress', 'more')}"
 
 
@@ -36,7 +36,7 @@ def fresh(azure: Azure, number: int, **more: str) -> Incident:
     data = site({**ROGUE, "ipProtocols": ["TCP"]})
     data["groups"][0]["firewallPolicies"][1]["groups"].append(
         {"name": "more", "priority": 500, "ruleCollections": [{
-            "ruleCollectionType": "FirewallPolicyFilterRuleCollection", "name": "rest", "priority": 100,
+            "ruleCollectionType": "FirewallPolicyFilterRuleCollection", "name": "rest", "priority": 200,
             "action": {"type": "Allow"}, "rules": [network("udp", ["10.1.0.4"], protocols=["UDP"])]}]})
     seed(azure, data)
     (one,) = look(azure)
