@@ -168,7 +168,7 @@ def _place(
                 continue
             order = readable if policy.guard == "subnet" else readable[::-1]
             for direction in row.block:
-                if direction is Direction.INBOUND and stopped and not nic.direct:
+                if direction is Direction.INBOUND and stopped and not nic.direct and _led_here(nic, scene):
                     continue  # what comes in through the gateway is stopped before it, not behind it
                 for address in addresses:
                     guard = choose_guard(order, direction, address, target, ownership, imagine)
@@ -189,6 +189,12 @@ def _stopped_before(nic: Nic, scene: Scene) -> bool:
     """Is the NIC behind gateways alone before which all can be stopped?"""
     guarded = {f.id for f in scene.fronts if not _before_it(f, scene)[1]}
     return bool(nic.hidden) and guarded.issuperset(nic.hidden)
+
+
+def _led_here(nic: Nic, scene: Scene) -> bool:
+    """Did the alert lead through a gateway to the machine? Where it names the machine itself, other ways to
+    it may not be known, and its own block stays."""
+    return any(f.named and f.id in nic.hidden for f in scene.fronts)
 
 
 def guards(nsg: Nsg, nic: Nic) -> bool:

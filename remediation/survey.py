@@ -130,7 +130,7 @@ class Survey:
         if wrong:  # what we or the graph know of these machines is out of date: a guard moved or was replaced
             self._tracer.forget(resource_ids, traced)
             traced = self._tracer.confirmed(traced, wrong, deadline)
-            found, _ = self._guards_of(traced, deadline, fresh=fresh)
+            found, _ = self._guards_of(traced, deadline, fresh=True)
         return traced, found
 
     @staticmethod

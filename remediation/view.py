@@ -45,13 +45,13 @@ def machines_of(
 def _proof(block: Block, machine: str, *, seen: bool) -> dict[str, Any]:
     """What is known of the block for this machine alone: one of a pool may be past it, and the others not."""
     nics = {t.nic_id for t in block.targets if t.machine_id == machine}
-    weak = next((w for w in block.weak if w.nic_id in nics), None)
+    standing = block.state in (BlockState.ACTIVE, BlockState.SHADOWED)
+    weak = next((w for w in block.weak if w.nic_id in nics), None) if standing else None
     outcome, detail, rule = block.state.value, block.detail, block.shadowed_by
     if weak is not None:
         outcome, detail = weak.outcome, weak.detail
         rule = weak.rule if weak.outcome == Outcome.SHADOWED else ""
-    elif seen and block.state is BlockState.SHADOWED and any(
-            w.outcome != Outcome.DETACHED for w in block.weak):
+    elif seen and block.state is BlockState.SHADOWED and block.each and block.weak:
         outcome, detail, rule = BlockState.ACTIVE.value, "", ""
     return {
         "direction": block.key.direction.value, "address": block.key.address, "guard": block.key.nsg_id,

@@ -42,6 +42,12 @@ class Kept[K: Hashable, V]:
                 with self._lock:
                     self._under_way.pop(key, None)
 
+    def peek(self, key: K) -> V | None:
+        """What is kept, if anything is; nothing is made."""
+        with self._lock:
+            found = self._fresh(key)
+        return found[1] if found is not None else None
+
     def forget(self, key: K) -> None:
         """Drop one value: it is known to be wrong now."""
         with self._lock:

@@ -133,7 +133,7 @@ class Firewalls:
         rules = rules_of_policies(firewall, chain, groups) if own else rules_of_classic(body, groups)
         networks = tuple(self._networks(body, deadline))
         return Enforced(firewall, rules, reading.bodies, networks, self._hosts_of(networks, deadline), body,
-                        tuple(reading.trouble))
+                        tuple(sorted(reading.trouble)))
 
     def _chain(self, own: str, reading: _Reading) -> list[list[Body]]:
         """The groups of the base policy first, then those of the policy that inherits from it."""

@@ -13,14 +13,14 @@ from remediation.cloud.cache import Kept
 from remediation.cloud.elements import Elements
 from remediation.cloud.machines import Machines
 from remediation.cloud.members import Behind, Members
-from remediation.errors import PermanentError, RemediationError
+from remediation.errors import PermanentError, RemediationError, TemporaryError
 from remediation.log import say
 from remediation.model import Front, Machine, Nic
 from remediation.topology import canonical, gateway_subnet, name_of, waf_policies
 
 _log = logging.getLogger(__name__)
 
-LIST_SECONDS = 4.0
+LIST_SECONDS, SILENT_SECONDS, PEERS_SECONDS = 4.0, 5.0, 300.0
 """What stands before a machine by its address may not eat the budget: the block comes first."""
 
 
@@ -34,15 +34,20 @@ class Fronts:
         self._machines = machines
         self._members = members
         self._list: Kept[str, list[Behind]] = Kept(clock, keep_seconds)
+        self._silent: Kept[str, bool] = Kept(clock, SILENT_SECONDS)
+        self._peers: Kept[str, Sequence[str]] = Kept(clock, PEERS_SECONDS)
         self._kept: Kept[str, Front] = Kept(clock, keep_seconds)
 
     def by_address(self, deadline: Deadline) -> list[Behind]:
         """The application gateways with backends by address; none where the graph does not say in time."""
+        if self._silent.peek(""):
+            return []
         limit = deadline.within(LIST_SECONDS)
         try:
             return self._list.get("", lambda: self._members.gateway_pools(limit))
-        except RemediationError as error:
+        except RemediationError as error:  # who waited for the same answer asks no more for a while
             say(_log, "gateways-unknown", level=logging.WARNING, error=str(error))
+            self._silent.get("", lambda: True)
             return []
 
     def before(self, machine: Machine, gateways: Sequence[Behind], deadline: Deadline) -> Machine:
@@ -51,12 +56,20 @@ class Fronts:
         def of(nic: Nic) -> Iterator[str]:
             network, own = nic.subnet_id.partition("/subnets/")[0], set(map(canonical, nic.private_addresses))
             for one in gateways:
-                if own & one.addresses and (
-                        network == one.network or network in self._elements.peers(one.network, deadline)):
+                if one.gateway not in nic.hidden and own & one.addresses and (
+                        network == one.network or network in self._peered(one.network, deadline)):
                     yield one.gateway
 
         return replace(machine, nics=tuple(
             replace(n, hidden=tuple(dict.fromkeys((*n.hidden, *of(n))))) for n in machine.nics))
+
+    def _peered(self, network: str, deadline: Deadline) -> Sequence[str]:
+        """Kept for some minutes, and where nobody answers, unknown: the block does not wait for it."""
+        try:
+            return self._peers.get(network, lambda: self._elements.peers(network, deadline))
+        except TemporaryError as error:
+            say(_log, "peers-unknown", level=logging.WARNING, network=network, error=str(error))
+            return ()
 
     def of(self, gateway: str, deadline: Deadline, *, named: bool) -> Front:
         """A gateway by its id. `named`: the alert led to it."""

@@ -237,7 +237,9 @@ class Members:
             str(r["id"]).lower(): {"vmId": instance, "nicNsgId": id_of(p.get("networkSecurityGroup")),
                                    "configurations": p.get("ipConfigurations")}
             for r in rows if r.get("id") for p in [r.get("properties") or {}]}
-        nics = _Made(made, self._addresses(made.values(), deadline), self._guards(made.values(), deadline))
+        subnets = {s for row in made.values() for c in _configurations(row) if (s := id_of(c.get("subnet")))}
+        guards = {s: self._machines.subnet_guard(s, deadline) for s in sorted(subnets)}
+        nics = _Made(made, self._addresses(made.values(), deadline), guards)
         return Machine(instance, nics.nics_of(instance), location=str(body.get("location") or ""),
                        created=str((body.get("properties") or {}).get("timeCreated") or ""))
 

@@ -15,6 +15,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -55,6 +56,7 @@ def transact(
     request = HttpRequest(
         "POST", f"{endpoint}/$batch", content=body(endpoint, table, parts, outer),
         headers={"Content-Type": f"multipart/mixed; boundary={outer}", "x-ms-version": VERSION,
+                 "x-ms-date": formatdate(usegmt=True),
                  "DataServiceVersion": "3.0;", "MaxDataServiceVersion": "3.0;NetFx"})
     with translated(doing):
         response = client.send_request(request)

@@ -7,6 +7,7 @@ at their ends are read together. What leads nowhere is named, with the reason: o
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,8 +18,9 @@ from remediation.cloud.cache import Kept
 from remediation.cloud.elements import Elements
 from remediation.cloud.fronts import Fronts
 from remediation.cloud.machines import Machines
-from remediation.cloud.members import Found, Members
+from remediation.cloud.members import Behind, Found, Members
 from remediation.errors import NotFound, PermanentError, Unfinished
+from remediation.log import say
 from remediation.model import Front, Machine, Nic, ResourceId
 from remediation.topology import (
     BASTION,
@@ -46,6 +48,8 @@ from remediation.topology import NETWORK as VNET
 READS_AT_ONCE = 8
 KEEP_SECONDS = 60.0
 """Pools and scale sets change by themselves: what is behind an element is not kept for longer."""
+_log = logging.getLogger(__name__)
+
 DEEPEST, MOST_ELEMENTS, MOST_MACHINES, MOST_TOLD = 6, 60, 2_000, 3
 CLUSTER = "microsoft.containerservice/managedclusters"
 NOT_TRACED: Mapping[str, str] = {
@@ -116,7 +120,7 @@ class Tracer:
         machines: dict[str, Machine] = {}
         fronts: dict[str, Front] = {}
         untraced: list[tuple[str, str]] = []
-        listed = self._pool.submit(self._fronts.by_address, deadline)
+        listed = self._fronts.by_address(deadline)
         for resource in resource_ids:
             if deadline.over:
                 raise Unfinished(f"{len(resource_ids)} resources could not be looked at in time")
@@ -126,19 +130,40 @@ class Tracer:
                 there = machines.get(machine.id)
                 machines[machine.id] = machine if there is None else there.merged(machine)
             fronts.update({f.id: f for f in found.fronts})
-        shown = [self._fronts.before(machine, listed.result(), deadline) for machine in machines.values()]
+        found = Traced(tuple(machines.values()), tuple(dict.fromkeys(untraced)), tuple(fronts.values()))
+        return self._with_fronts(found, listed, deadline)
+
+    def _subnets_again(self, subnets: Collection[str], deadline: Deadline) -> dict[str, str]:
+        """Subnet → its guard as ARM has it now; those that cannot be read are left out."""
+        found = {}
+        for subnet in sorted(filter(None, subnets)):
+            self._machines.forget_subnet(subnet)
+            try:
+                found[subnet] = self._machines.subnet_guard(subnet, deadline)
+            except PermanentError as error:
+                say(_log, "subnet-unreadable", level=logging.WARNING, subnet=subnet, error=str(error))
+        return found
+
+    def _with_fronts(self, traced: Traced, listed: Sequence[Behind], deadline: Deadline) -> Traced:
+        """With the gateways that stand before these machines, whatever led to them."""
+        fronts = {f.id: f for f in traced.fronts}
+        shown = [self._fronts.before(machine, listed, deadline) for machine in traced.machines]
         for one in sorted({h for m in shown for n in m.nics for h in n.hidden} - set(fronts)):
             if kind_of(one) == GATEWAY:
                 fronts[one] = self._fronts.of(one, deadline, named=False)
-        return Traced(tuple(shown), tuple(dict.fromkeys(untraced)), tuple(fronts.values()))
+        return Traced(tuple(shown), traced.untraced, tuple(fronts.values()))
 
     def confirmed(self, traced: Traced, doubted: Collection[str], deadline: Deadline) -> Traced:
-        """The same with these machines read anew from ARM, one by one: what the graph says of their guards is
-        out of date. And the fronts' guards as they are."""
-        wrong = [m for m in traced.machines if m.id in doubted][:MOST_AGAIN]
-        fresh, missing = self._members.again(wrong, deadline)
+        """The same with the guards of these machines' subnets read anew from ARM, and where those are as they
+        were, the machines one by one: what the graph says of them is out of date. And the fronts' guards."""
+        wrong = [m for m in traced.machines if m.id in doubted]
+        guards = self._subnets_again({n.subnet_id for m in wrong for n in m.nics}, deadline)
+        repaired = {m.id: replace(m, nics=tuple(
+            replace(n, subnet_nsg=guards.get(n.subnet_id, n.subnet_nsg)) for n in m.nics)) for m in wrong}
+        same = [m for m in wrong if repaired[m.id] == m][:MOST_AGAIN]
+        fresh, missing = self._members.again(same, deadline)
         machines = []
-        for old in traced.machines:
+        for old in (repaired.get(m.id, m) for m in traced.machines):
             new = fresh.get(old.id)
             if new is not None:
                 machines.append(replace(new.merged(replace(old, nics=tuple(
@@ -149,8 +174,9 @@ class Tracer:
         for front in traced.fronts:
             self._fronts.forget(front)
         untraced = [*traced.untraced, *((m, f"not traced: {why}") for m, why in missing.items())]
-        return Traced(tuple(machines), tuple(untraced),
-                      tuple(self._fronts.of(f.id, deadline, named=f.named) for f in traced.fronts))
+        fronts = tuple(self._fronts.of(f.id, deadline, named=f.named) for f in traced.fronts)
+        return self._with_fronts(
+            Traced(tuple(machines), tuple(untraced), fronts), self._fronts.by_address(deadline), deadline)
 
     def forget(self, resource_ids: Iterable[str], traced: Traced) -> None:
         """What is kept of these is known to be wrong: the next look reads it anew."""
@@ -374,8 +400,9 @@ class Tracer:
         def seen(nic: Nic) -> Nic:
             ways = [*whole, *by_nic[nic.id]]
             hidden = dict.fromkeys((*nic.hidden, *(h for w in ways for h in w.hidden)))
+            by_element = [w for w in ways if len(w.path) > 1]  # not the machine as the alert names it
             return replace(nic, hidden=tuple(hidden),
-                           direct=nic.direct or any(not w.hidden for w in by_nic[nic.id]))
+                           direct=nic.direct or any(not w.hidden for w in by_element))
 
         return replace(
             machine, path=_onto(path, machine.id), nics=tuple(map(seen, machine.nics)),

@@ -95,7 +95,8 @@ def fail(
     for block in blocks:
         term = block.proven is not None and block.expires is not None and block.expires > now
         if block.state is BlockState.PENDING and term and not missing:
-            state = BlockState.SHADOWED if block.shadowed_by else BlockState.ACTIVE
+            held = not block.shadowed_by and not block.detail.startswith("unproven")
+            state = BlockState.ACTIVE if held else BlockState.SHADOWED
             changed.append(replace(block, state=state, detail=text))
             told.append(block)
         elif block.state is BlockState.PENDING or (missing and block.wanted):

@@ -13,7 +13,7 @@ from remediation.drift import remember_drift, remembered
 from remediation.effective import objection
 from remediation.errors import Conflict, RemediationError
 from remediation.ledger import Block, Lease
-from remediation.ledger.block import KEEP_WEAK, Sessions
+from remediation.ledger.block import KEEP_TARGETS, KEEP_WEAK, Sessions
 from remediation.managed import Managed
 from remediation.model import BlockState, Target, Weak, utc
 from remediation.nsg import Nsg
@@ -89,16 +89,19 @@ def _judge_block(
         proof = azure.second(proof, block, attached)
     state = BlockState.ACTIVE if proof.effective else BlockState.SHADOWED
     fresh = block.state is BlockState.PENDING
-    weak = _weak(parts, block, work.nsg, proof, managed)
-    if not fresh and state is block.state and proof.detail == block.detail and weak == block.weak:
+    lost = _lost(block, work.nsg)
+    same = not fresh and state is block.state and proof.detail == block.detail
+    if same and lost == tuple(w for w in block.weak if w.outcome == Outcome.DETACHED):
         return True
-    _tell_of_lost(parts, block, weak)
+    _tell_of_lost(parts, block, lost)
+    weak, whole = _weak(parts, block, work.nsg, proof, managed)
+    weak = (*lost, *weak)[:KEEP_WEAK]
     longest = max(now + block.lifetime, block.expires or now)  # a person may have extended it
     work.set(replace(
         block, state=state, rule=rule.name if rule else "", detail=proof.detail,
         priority=rule.priority if rule else 0,
         shadowed_by=proof.rule if proof.outcome is Outcome.SHADOWED else "",
-        weak=weak,
+        weak=weak, each=whole and len(block.targets) < KEEP_TARGETS,
         sessions=(block.sessions or Sessions.MAY_REMAIN) if proof.effective else Sessions.UNKNOWN,
         proven=now, first_proven=block.first_proven or now,
         expires=longest if fresh else block.expires,
@@ -118,24 +121,29 @@ def _judge_block(
     return True
 
 
+def _lost(block: Block, nsg: Nsg) -> tuple[Weak, ...]:
+    """The machines that are behind another guard by now."""
+    gone = [t for t in block.targets if t.subnet_id not in nsg.subnets and t.nic_id not in nsg.nics]
+    return tuple(Weak(t.nic_id, Outcome.DETACHED.value, detail="it is behind another guard by now")
+                 for t in gone[:KEEP_WEAK])
+
+
 def _weak(
     parts: Parts, block: Block, nsg: Nsg, proof: Proof, managed: Managed
-) -> tuple[Weak, ...]:
-    """The machines that the block does not hold for, one by one: those that are behind another guard by now,
-    and, where it does not hold for all together, whom it does not hold for."""
-    gone = [t for t in block.targets if t.subnet_id not in nsg.subnets and t.nic_id not in nsg.nics]
-    here = [t for t in block.targets if t not in gone]
-    found = [Weak(t.nic_id, Outcome.DETACHED.value, detail="it is behind another guard by now")
-             for t in gone[:KEEP_WEAK]]
-    if not proof.effective and len(here) > 1:
-        found += weak_ones(nsg, block.key, here[:LOOKED_AT_EACH], parts.ownership, managed)
-    return tuple(found[:KEEP_WEAK])
+) -> tuple[tuple[Weak, ...], bool]:
+    """Where a block does not hold for all machines together: whom it does not hold for, and were all looked
+    at?"""
+    here = [t for t in block.targets if t.subnet_id in nsg.subnets or t.nic_id in nsg.nics]
+    if proof.effective or len(here) < 2:
+        return (), proof.effective
+    found = weak_ones(nsg, block.key, here[:LOOKED_AT_EACH], parts.ownership, managed)
+    return found[:KEEP_WEAK], len(here) <= LOOKED_AT_EACH and len(found) <= KEEP_WEAK
 
 
-def _tell_of_lost(parts: Parts, block: Block, weak: Sequence[Weak]) -> None:
+def _tell_of_lost(parts: Parts, block: Block, gone: Sequence[Weak]) -> None:
     """A machine that leaves its guard leaves the block behind: people are told once."""
     known = {w.nic_id for w in block.weak if w.outcome == Outcome.DETACHED}
-    lost = [w.nic_id for w in weak if w.outcome == Outcome.DETACHED and w.nic_id not in known]
+    lost = [w.nic_id for w in gone if w.nic_id not in known]
     if lost:
         parts.notifier.tell(
             "detached", f"{block.key.address} is blocked on {block.key.nsg_id}, which guards these no more; "

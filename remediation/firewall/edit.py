@@ -98,6 +98,8 @@ def with_deny(body: Mapping[str, Any], rule: FlowRule, name: str) -> Body:
     names = _names([rule.where])
     for kind, part in _parts(changed):
         found = [(c, r) for c in part for r in _rules_of(c) if _name(kind, c, r) in names]
+        if len(found) > 1:
+            raise Invalid(f"collection {rule.where.collection} has several rules named {rule.where.rule}")
         if not found or any(c.get("name") == name for c in part):
             continue
         collection, given = found[0]
@@ -110,11 +112,11 @@ def with_deny(body: Mapping[str, Any], rule: FlowRule, name: str) -> Body:
     return changed
 
 
-def without_collection(body: Mapping[str, Any], name: str) -> Body:
-    """The body without our collection of this name."""
+def without_collections(body: Mapping[str, Any], prefix: str) -> Body:
+    """The body without our collections, whose names begin so."""
     changed = copy.deepcopy(dict(body))
     for _, part in _parts(changed):
-        part[:] = [c for c in part if c.get("name") != name]
+        part[:] = [c for c in part if not str(c.get("name") or "").startswith(prefix)]
     return changed
 
 

@@ -42,7 +42,6 @@ class State(StrEnum):
 
 
 UNDER_WAY = frozenset({State.REMOVING, State.RESTORING})
-TAKEN_OUT = frozenset({State.REMOVED, State.OPEN, State.STOPPED})
 CAME_BACK = frozenset({State.REMOVED, State.STOPPED, State.GONE})
 """What had been taken out and is found in these states has come back. (Where another rule was still open,
 that is found next, and has been there all along.)"""
@@ -91,7 +90,8 @@ class Part:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
     """What the ledger keeps of one. `round`: how many removals were begun; `returns`: how often it was there
-    again after one; `absent`: when it was last seen not to be there, None if nobody looked before; `action`:
+    again after one; `absent`: when it was last seen not to be there, None if nobody looked before; `decided`:
+    when it was said, by the policy or a person, that something is to be done; `action`:
     what is being done or was done last; `written`: a write of ours may have been carried out in this round;
     `attempts`: passes so far; `failures`: writes that a firewall could not take over; `until`: when a
     question expires."""
@@ -112,6 +112,7 @@ class Incident:
     round: int = 0
     returns: int = 0
     absent: datetime | None = None
+    decided: datetime | None = None
     action: FirewallAction = FirewallAction.NOTIFY
     written: bool = False
     attempts: int = 0
@@ -138,6 +139,7 @@ class Incident:
             "rules": [p.to_json() for p in self.parts],
             "found": utc(self.found), "seen": utc(self.seen), "round": self.round, "returns": self.returns,
             "absent": utc(self.absent) if self.absent else None,
+            "decided": utc(self.decided) if self.decided else None,
             "action": self.action.value, "written": self.written,
             "attempts": self.attempts, "failures": self.failures,
             "until": utc(self.until) if self.until else None,
@@ -159,6 +161,7 @@ class Incident:
             parts=tuple(map(Part.from_json, data["rules"])),
             found=from_utc(data["found"]), seen=from_utc(data["seen"]), round=int(data["round"]),
             returns=int(data.get("returns") or 0), absent=_moment(data.get("absent")),
+            decided=_moment(data.get("decided")),
             action=FirewallAction(data["action"]), written=bool(data["written"]),
             attempts=int(data["attempts"]),
             failures=int(data["failures"]), until=_moment(data.get("until")),
@@ -264,11 +267,11 @@ def consider(
         alerts=alerts, etag=before.etag if before else "",
     )
     known = before is not None and before.digest == finding.digest
-    if before is not None and (before.state in UNDER_WAY or (known and before.state not in (
+    back = before is not None and around.absent is not None and before.state in (State.FAILED, State.STOPPED)
+    if before is not None and (before.state in UNDER_WAY or (known and not back and before.state not in (
             State.REMOVED, State.OPEN, State.GONE, State.TOLD, State.ASKING))):
         return Next(Do.NOTHING, replace(before, seen=now, alerts=alerts))
-    returned = before is not None and before.state in CAME_BACK and (
-        before.round > 0 or before.state is not State.GONE)
+    returned = before is not None and (back or _came_back(finding, before))
     if returned:
         fresh = replace(fresh, returns=fresh.returns + 1)
     if finding.kind is not Class.ROGUE:
@@ -284,12 +287,20 @@ def consider(
         fresh = replace(fresh, state=State.ASKING, until=now + policy.question, action=_wanted(policy.action),
                         detail="; ".join(doubts))
     elif do is Do.ACT:
-        fresh = replace(fresh, state=State.REMOVING, action=policy.action, decided_by=BY_POLICY,
+        fresh = replace(fresh, state=State.REMOVING, action=policy.action, decided_by=BY_POLICY, decided=now,
                         round=fresh.round + 1,
                         why="it matches in every point, and its machine is in an active incident")
     elif do is Do.NOTHING and before is not None:
         fresh = replace(before, seen=now, alerts=alerts)
     return Next(do, fresh, returned)
+
+
+def _came_back(finding: Finding, before: Incident) -> bool:
+    """Had it been taken out, and is there again? Another way that is found while one is `open` was there all
+    along; the very rule that was taken out was not."""
+    if before.state is State.OPEN:
+        return bool({r.digest for r in finding.rules} & {p.digest for p in before.parts})
+    return before.state in CAME_BACK and (before.round > 0 or before.state is not State.GONE)
 
 
 def _wanted(action: FirewallAction) -> FirewallAction:

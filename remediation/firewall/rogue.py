@@ -27,7 +27,7 @@ from typing import Any
 from remediation.firewall.rules import BOTH, PORTS, TCP, UDP, FlowRule, Kind, RuleSet, Sides
 from remediation.spans import NOTHING, V6, Spans, place, point, shown, spans
 
-MOST = 0.5
+MOST, SOME = 0.5, 0.02
 """Who may reach this part of what there is, ports times addresses, may reach most of it."""
 ALMOST = 1 - 1e-12
 """What misses one port of one address is not all."""
@@ -141,6 +141,25 @@ def find(rules: RuleSet, hosts: Hosts, approved: Collection[str] = ()) -> list[F
     return sorted(found, key=lambda f: list(Class).index(f.kind))
 
 
+def ways_out(rules: RuleSet, points: Collection[int]) -> list[FlowRule]:
+    """The rules by which these addresses may reach most of the internet all the same, whoever's rules they
+    are, approved or not; none if they may not."""
+    network = [r for r in rules.rules if r.kind is Kind.NETWORK]
+    parts: list[tuple[FlowRule, list[FlowRule], Spans]] = []
+    for n, rule in enumerate(network):
+        if not rule.allow or _at_most([rule]) < SOME:
+            continue
+        for at in points:
+            if at in rule.sources.known:
+                denies = [d for d in network[:n] if not d.allow and at in d.sources.known]
+                parts.append((rule, denies, _family(at)))
+    parts = parts[:MOST_HALVES]
+    if not _reach(parts).most:
+        return []
+    return list({id(r): r for r, denies, family in parts if _reach([(r, denies, family)]).tcp
+                 or _reach([(r, denies, family)]).udp}.values())
+
+
 @dataclass(frozen=True)
 class _Source:
     """Whose a rule's sources are. `machines`: all of them (two are enough to know it is not one's alone)."""
@@ -228,11 +247,13 @@ class _Seen:
         by_udp = [r for r, reach in heavy if reach.udp >= MOST > reach.tcp][:MOST_HALVES]
         pairs = []
         for one, other in itertools.product(by_tcp, by_udp):
-            common, reach = one.sources.known & other.sources.known, _said([one, other])
-            stopped = [d for d in self._before(one) if d in self._before(other)
-                       and d.sources.known.covers(common)]
-            left = _reach([(r, stopped, _families(Sides(common))) for r in (one, other)])
-            if not common or not left.most_of_both:
+            common = one.sources.known & other.sources.known
+            if not common:
+                continue
+            first = min(one, other, key=lambda r: self._index[id(r)])
+            stopped = [d for d in self._before(first) if d.sources.known.covers(common)]
+            reach = _said([one, other])
+            if not _reach([(r, stopped, _families(Sides(common))) for r in (one, other)]).most_of_both:
                 continue
             owners = [o for o in self._hosts.within(common) if o] if common.size <= WIDEST else []
             machine = owners[0] if len(owners) == 1 else ""

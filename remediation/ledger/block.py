@@ -60,7 +60,9 @@ class Block:
     revoke_reason: str = ""
     sessions: Sessions = Sessions.UNKNOWN
     weak: tuple[Weak, ...] = ()
-    """The NICs for which it does not hold, though it is written; of the others it does."""
+    """The NICs for which it does not hold, though it is written."""
+    each: bool = False
+    """Was every machine looked at by itself? Then it holds for those that are not `weak`."""
     attempts: int = 0
     retry_at: datetime | None = None
     etag: str = ""

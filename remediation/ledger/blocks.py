@@ -249,7 +249,7 @@ def _values(block: Block) -> dict[str, Any]:
     }
     facts.update({t: text for t in _TEXTS if (text := getattr(block, t))})
     if block.weak:
-        facts["weak"] = weak_to_json(block.weak)
+        facts |= {"weak": weak_to_json(block.weak), "each": block.each}
     if block.sessions:
         facts["sessions"] = block.sessions.value
     facts.update({t: utc(at) for t in _TIMES if (at := getattr(block, t)) is not None})
@@ -284,7 +284,7 @@ def _block(row: Row) -> Block:
         priority=int(facts["priority"]),
         attempts=int(facts["attempts"]),
         sessions=Sessions(facts.get("sessions", "")),
-        weak=weak_from_json(facts.get("weak") or {}),
+        weak=weak_from_json(facts.get("weak") or {}), each=bool(facts.get("each")),
         etag=row.etag,
         **times,
         **texts,

@@ -38,7 +38,8 @@ class Approved:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """The last look at a firewall: when, what it found (digests), and what of it could not be read."""
+    """The last whole look at a firewall: when, the rules that let something through (`mark_of`), and what
+    could not be read since."""
 
     at: datetime
     found: frozenset[str]
@@ -47,11 +48,13 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A group or a firewall as it was before a removal, and the rules that were taken out of it."""
+    """A group or a firewall as it was before a removal, and the rules that were taken out of it, or that a
+    Deny of ours was put before."""
 
     owner: str
     body: Mapping[str, Any]
     parts: tuple[Part, ...]
+    denied: bool = False
 
 
 class Firewall:
@@ -91,10 +94,11 @@ class Firewall:
         """The last look at it; None if there was none."""
         return self._table.parsed(self._table.get(LOOKED, encode(firewall)), _looked)
 
-    def note_look(self, firewall: str, look: Looked) -> None:
+    def note_look(self, firewall: str, look: Looked, now: datetime) -> None:
         """This was the last look."""
         self._table.upsert(LOOKED, encode(firewall), {
-            "at": utc(look.at), "trouble": look.trouble[:1000], **pack("found", sorted(look.found))})
+            "at": utc(now), "since": utc(look.at), "trouble": look.trouble[:1000],
+            **pack("found", sorted(look.found))})
 
     # --- backups ---
 
@@ -102,7 +106,8 @@ class Firewall:
         """Keep what was there before this round's removal. What is kept already stays: it is the older.
         Raises Invalid if it does not fit, so that nothing is changed that could not be put back."""
         try:
-            values = {"owner": backup.owner, "at": utc(at), **pack("body", backup.body),
+            values = {"owner": backup.owner, "at": utc(at), "denied": backup.denied,
+                      **pack("body", backup.body),
                       **pack("parts", [p.to_json() for p in backup.parts])}
         except ValueError as error:
             raise Invalid(f"{backup.owner} cannot be backed up: {error}") from error
@@ -119,6 +124,13 @@ class Firewall:
             if found:
                 return found
         return []
+
+    def owners(self, incident: Incident) -> list[str]:
+        """What any removal of the incident has changed."""
+        first = encode(f"{incident.id}/")
+        rows = self._table.query("PartitionKey eq @p and RowKey ge @a and RowKey lt @b", select=("owner",),
+                                 p=BACKUP, a=first, b=first + "~")
+        return list(dict.fromkeys(r.text("owner") for r in rows))
 
     # --- the approved baseline ---
 
@@ -149,12 +161,12 @@ def _incident(row: Row) -> Incident:
 
 
 def _looked(row: Row) -> Looked:
-    return Looked(from_utc(row.text("at")), frozenset(unpack(row.values, "found")), row.text("trouble"))
+    return Looked(from_utc(row.text("since")), frozenset(unpack(row.values, "found")), row.text("trouble"))
 
 
 def _backup(row: Row) -> Backup:
     parts = tuple(map(Part.from_json, unpack(row.values, "parts")))
-    return Backup(row.text("owner"), unpack(row.values, "body"), parts)
+    return Backup(row.text("owner"), unpack(row.values, "body"), parts, bool(row.values.get("denied")))
 
 
 def _approved(row: Row) -> Approved:

@@ -9,7 +9,7 @@ from typing import Any
 from remediation.clock import Clock, Deadline
 from remediation.cloud.firewalls import Firewalls
 from remediation.errors import BadInput, Conflict, NotFound
-from remediation.firewall.incident import TAKEN_OUT, UNDER_WAY, Incident, State
+from remediation.firewall.incident import UNDER_WAY, Incident, State
 from remediation.firewall.rogue import Class
 from remediation.ledger import Approved, Ledger
 from remediation.model import Caller, utc
@@ -94,9 +94,10 @@ class Desk:
         entries = [Approved(p.digest, caller.name, now + lasting, reason, now, p.said)
                    for p in incident.parts]
         self._ledger.firewall.approve(entries)
-        if incident.state in MAY_GO:
+        denied = any(b.denied for b in self._ledger.firewall.backups(incident))
+        if incident.state in MAY_GO and not denied:
             incident = self._say(incident, caller, State.GONE, reason, f"approved until {utc(now + lasting)}")
-        elif incident.action is FirewallAction.DENY and incident.state in TAKEN_OUT:
+        elif denied and incident.state is not State.RESTORED:
             self._ledger.work.rogue(incident.id, now)
             incident = self._say(replace(incident, attempts=0, failures=0), caller, State.RESTORING, reason,
                                  "it is approved, and our Deny lifted")
@@ -121,7 +122,7 @@ class Desk:
         """Record a person's word, and have others hear of it. Raises Conflict if something came between."""
         saved = self._ledger.firewall.save(replace(
             incident, state=state, until=None, decided_by=caller.name, why=reason, detail=what,
-            seen=self._clock.now()))
+            decided=self._clock.now(), seen=self._clock.now()))
         self._notifier.tell("firewall-decided", f"{caller.name}: {what}: {reason}", alerts=incident.alerts,
                             incident=incident.id, identified=caller.identified)
         return saved

@@ -15,10 +15,10 @@ from typing import Any
 
 from remediation.clock import Clock, Deadline
 from remediation.cloud.firewalls import Enforced, Firewalls, settled
-from remediation.errors import Conflict, Invalid, PermanentError, TemporaryError
-from remediation.firewall.edit import same, with_deny, with_restored, without, without_collection
+from remediation.errors import Conflict, Invalid, PermanentError, TemporaryError, Unfinished
+from remediation.firewall.edit import same, with_deny, with_restored, without, without_collections
 from remediation.firewall.incident import BY_POLICY, UNDER_WAY, Incident, Part, State
-from remediation.firewall.rogue import Class, Finding, find
+from remediation.firewall.rogue import ways_out
 from remediation.firewall.rules import FlowRule
 from remediation.ledger import Ledger
 from remediation.ledger.firewall import Backup
@@ -119,13 +119,13 @@ class Removal:
     # --- out ---
 
     def _take_out(self, incident: Incident, deadline: Deadline) -> Incident:
-        waited = self._clock.now() - incident.seen > TOO_LONG
+        waited = self._clock.now() - (incident.decided or incident.seen) > TOO_LONG
         if waited and incident.decided_by == BY_POLICY and not incident.written:
             self._ledger.work.firewall(incident.firewall, self._clock.now())
             return self._ledger.firewall.save(replace(
-                incident, state=State.TOLD, round=incident.round - 1, digest="",
+                incident, state=State.TOLD, digest="",
                 detail="held back too long: looked at anew"))
-        enforced = self._firewalls.read(incident.firewall, deadline)
+        enforced = self._whole(incident, deadline)
         if incident.action is FirewallAction.DENY:
             left = self._to_deny(incident, enforced)
         else:
@@ -134,6 +134,13 @@ class Removal:
             owner, (parts, change) = next(iter(left.items()))
             return self._write(incident, owner, enforced.bodies[owner], parts, change, deadline)
         return self._proven(incident, enforced, deadline)
+
+    def _whole(self, incident: Incident, deadline: Deadline) -> Enforced:
+        """The firewall, read in full: what is hidden may be what is looked for."""
+        enforced = self._firewalls.read(incident.firewall, deadline)
+        if enforced.trouble:
+            raise Unfinished("; ".join(enforced.trouble))
+        return enforced
 
     @staticmethod
     def _to_remove(incident: Incident, enforced: Enforced) -> dict[str, tuple[list[Part], Change]]:
@@ -175,33 +182,20 @@ class Removal:
         written = {o: settled(o, enforced.bodies[o]) for o in incident.owners if o in enforced.bodies}
         if "Failed" in (settled(enforced.firewall, enforced.body), *written.values()):
             return self._not_taken_over(incident, written, enforced, deadline)
-        other = self._other_ways(incident, enforced)
+        other = ways_out(enforced.rules, enforced.hosts.of(incident.machine))
         if not incident.written:  # somebody else was faster, or changed it
             what = ("it is not what it was when that was decided: it is looked at anew" if other
                     else "it was taken out by someone else")
             return self._end(incident, State.GONE, what, "firewall", look=bool(other))
         done = "a Deny stands before it" if incident.action is FirewallAction.DENY else "it is taken out"
         if other:
-            ways = ", ".join(f"{r.where} ({f.kind})" for f in other[:3] for r in f.rules[:2])
+            ways = ", ".join(str(r.where) for r in other[:4])
             return self._end(incident, State.OPEN, (
                 f"{done}, but {name_of(incident.machine)} may still go anywhere, or nearly, by {ways}"),
                 "firewall-open", look=True)
         return self._end(incident, State.REMOVED, (
             f"{done}: read back and evaluated, no rogue path is left to {name_of(incident.machine)}"),
             "firewall-removed")
-
-    @staticmethod
-    def _other_ways(incident: Incident, enforced: Enforced) -> list[Finding]:
-        """What else lets the machine out to most of the internet, whoever's rule it is, approved or not."""
-        points = enforced.hosts.of(incident.machine)
-        denied = incident.parts if incident.action is FirewallAction.DENY else ()
-        gone = {(p.where, p.digest) for p in denied}
-        return [
-            f for f in find(enforced.rules, enforced.hosts)
-            if f.kind in (Class.ROGUE, Class.WIDE, Class.PARTIAL)
-            and not all((r.where, r.digest) in gone for r in f.rules)
-            and (f.machine == incident.machine
-                 or any(p in r.sources.known for p in points for r in f.rules))]
 
     def _not_taken_over(
         self, incident: Incident, written: Mapping[str, str], enforced: Enforced, deadline: Deadline
@@ -222,27 +216,28 @@ class Removal:
 
     def _put_back(self, incident: Incident, deadline: Deadline) -> Incident:
         written = {}
-        enforced = self._firewalls.read(incident.firewall, deadline)
-        for backup in self._ledger.firewall.backups(incident):
-            body, _ = self._firewalls.whole(backup.owner, deadline)
-            change = self._undoer(incident, backup)
+        enforced = self._whole(incident, deadline)
+        backups = {b.owner: b for b in self._ledger.firewall.backups(incident)}
+        for owner in self._ledger.firewall.owners(incident):
+            body, _ = self._firewalls.whole(owner, deadline)
+            change = self._undoer(incident, backups.get(owner))
             if not same(change(body), body):
-                return self._write(incident, backup.owner, body, backup.parts, change, deadline, keep=False)
-            written[backup.owner] = settled(backup.owner, body)
+                parts = backups[owner].parts if owner in backups else incident.parts
+                return self._write(incident, owner, body, parts, change, deadline, keep=False)
+            written[owner] = settled(owner, body)
         if "Failed" in (settled(enforced.firewall, enforced.body), *written.values()):
             return self._not_taken_over(incident, written, enforced, deadline)
         return self._end(incident, State.RESTORED, f"put back by {incident.decided_by}: {incident.why}",
                          "firewall-restored")
 
-    def _undoer(self, incident: Incident, backup: Backup) -> Change:
-        if incident.action is not FirewallAction.DENY:
-            return lambda body: with_restored(body, backup.body, [p.where for p in backup.parts])
-        names = [n for r in range(1, incident.round + 1) for n in self._denies(incident, r)]
+    def _undoer(self, incident: Incident, backup: Backup | None) -> Change:
+        """Our Denies out, of whichever round; and what the last round took out, back."""
+        prefix = f"{self._ownership.deny_prefix}-{incident.id[:8]}-"
 
         def undo(body: Mapping[str, Any]) -> dict[str, Any]:
-            changed = dict(body)
-            for name in names:
-                changed = without_collection(changed, name)
+            changed = without_collections(body, prefix)
+            if backup is not None and not backup.denied:
+                changed = with_restored(changed, backup.body, [p.where for p in backup.parts])
             return changed
 
         return undo
@@ -264,7 +259,9 @@ class Removal:
             if not same(body, seen):
                 raise Conflict(f"{name_of(owner)} was changed meanwhile")
             if keep:
-                self._ledger.firewall.keep(incident, Backup(owner, body, tuple(parts)), self._clock.now())
+                self._ledger.firewall.keep(
+                    incident, Backup(owner, body, tuple(parts), incident.action is FirewallAction.DENY),
+                    self._clock.now())
             incident = self._ledger.firewall.save(replace(incident, written=True))
             self._ledger.leases.renew(lease, self._clock)
             self._firewalls.write(owner, change(body), etag, deadline)

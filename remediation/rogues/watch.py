@@ -6,6 +6,7 @@ them once a day. A look changes nothing in Azure; what is to be done is recorded
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from remediation.firewall.incident import (
     together,
 )
 from remediation.firewall.rogue import Class, Finding, find
+from remediation.firewall.rules import FlowRule
 from remediation.ledger import Ledger
 from remediation.ledger.block import Block
 from remediation.ledger.control import NEVER
@@ -135,8 +137,8 @@ class Watch:
             self._blind(firewall, last, "; ".join(enforced.trouble))
         else:
             self._lapse(known, {f.meaning for f in findings}, approved)
-            seen = frozenset(f.digest for f in findings)
-            self._ledger.firewall.note_look(firewall, Looked(started, seen))
+            seen = frozenset(mark_of(r) for r in enforced.rules.rules if r.allow)
+            self._ledger.firewall.note_look(firewall, Looked(started, seen), started)
         say(_log, "firewall-looked", firewall=firewall, rules=len(enforced.rules.rules), findings=len(found))
         return found
 
@@ -147,14 +149,15 @@ class Watch:
             text = f"firewall {name_of(firewall)} cannot be read in full: {why}"
             self._notifier.tell("firewall-unreadable", text, firewall=firewall)
             at, found = (last.at, last.found) if last else (NEVER, frozenset())
-            self._ledger.firewall.note_look(firewall, Looked(at, found, why))
+            self._ledger.firewall.note_look(firewall, Looked(at, found, why), self._clock.now())
 
     def _judge(
         self, finding: Finding, author: Author | None, last: Looked | None, deadline: Deadline
     ) -> Incident:
         """Decide, record, and begin; again from what is recorded if another thread was faster. Who wrote an
         event's change wrote this rule only if a look before had not found it."""
-        new = last is not None and finding.digest not in last.found and last.at > NEVER
+        new = last is not None and last.at > NEVER and not any(
+            mark_of(r) in last.found for r in finding.rules)
         for _ in range(TRIES):
             before = self._ledger.firewall.get(finding.meaning)
             who, logged = (author if new and not self._ours(author) else None), True
@@ -246,6 +249,11 @@ class Watch:
         if newest is None:
             return None, True
         return Author(newest.caller, _moment(newest.at), operation=newest.operation), True
+
+
+def mark_of(rule: FlowRule) -> str:
+    """A rule as a look remembers it: what it means, and where it stands."""
+    return hashlib.sha256(f"{rule.where.owner}|{rule.where}|{rule.digest}".encode()).hexdigest()[:12]
 
 
 def _words(said: Next) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from remediation.errors import Invalid, NoCapacity
-from remediation.firewall.edit import same, to_write, with_deny, with_restored, without, without_collection
+from remediation.firewall.edit import same, to_write, with_deny, with_restored, without, without_collections
 from remediation.firewall.rogue import Class, Hosts, find
 from remediation.firewall.rules import Kind, Where, rules_of_classic, rules_of_policies
 from remediation.spans import point
@@ -120,7 +120,7 @@ def test_a_deny_goes_just_before_the_rule_and_stops_it():
     assert (ours["name"], ours["priority"], ours["action"]) == ("defender-deny-x", 198, {"type": "Deny"})
     assert [f.kind for f in find(rules_of_policies(FIREWALL, [[after]], {}), HOSTS)] == [Class.SHADOWED]
     assert with_deny(after, one.rules[0], "defender-deny-x") == after, "once is enough"
-    assert without_collection(after, "defender-deny-x") == body
+    assert without_collections(after, "defender-deny-x") == body
     body["properties"]["ruleCollections"][0]["priority"] = 100
     body["properties"]["ruleCollections"][1]["priority"] = 101
     with pytest.raises(NoCapacity):

@@ -101,7 +101,7 @@ def test_what_is_known_already(state: State, do: Do):
     found = said(known(state), alerts=["a"])
     assert found.do is do
     assert found.incident.alerts == ("a",)
-    assert found.returned is (state is State.REMOVED)
+    assert found.returned is (state in (State.REMOVED, State.OPEN))
 
 
 def test_a_question_that_is_open_is_acted_upon_once_nothing_is_in_doubt():
@@ -130,9 +130,20 @@ def test_after_some_rounds_people_must_act():
 
 
 def test_what_was_there_all_along_has_not_come_back():
-    found = said(known(State.OPEN, round=1), one=finding("other"), policy=REMOVE)
+    other = finding("other", destinations=["0.0.0.0/0"])
+    found = said(known(State.OPEN, round=1), one=other, policy=REMOVE)
     assert (found.do, found.returned, found.incident.returns) == (Do.ACT, False, 0)
+    again = said(known(State.OPEN, round=1), one=finding("again"), policy=REMOVE)
+    assert (again.returned, again.incident.returns) == (True, 1), "the very rule that was taken out"
     assert said(known(State.GONE), policy=REMOVE).returned is False, "nobody had taken it out"
+
+
+def test_what_comes_back_after_a_failure_or_a_stop_is_told_again():
+    for state in (State.FAILED, State.STOPPED):
+        before = known(state, round=1)
+        assert said(before).do is Do.NOTHING
+        found = said(before, absent=NOW - timedelta(hours=1))
+        assert (found.do, found.returned) == (Do.ASK, True), "a look had not seen it since"
 
 
 def test_what_a_person_keeps_stays_until_it_changes():

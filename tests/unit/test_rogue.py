@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remediation.firewall.edit import without
-from remediation.firewall.rogue import Class, Finding, Hosts, find
+from remediation.firewall.rogue import Class, Finding, Hosts, find, ways_out
 from remediation.firewall.rules import RuleSet, ip_groups_in, rules_of_classic, rules_of_policies
 from remediation.spans import point
 from tests.unit.firewalls import (
@@ -500,3 +500,15 @@ def test_the_same_machine_behind_two_firewalls_is_two_findings():
     assert one.meaning != two.meaning
     assert HOSTS.of(ONE) == sorted(HOSTS.of(ONE))
     assert len(HOSTS.of(ONE)) == 3
+
+
+def test_ways_out_of_a_machine_are_whoevers_rules_let_it_and_no_deny_stops():
+    def ways(*collections: dict[str, Any]) -> list[str]:
+        return [r.where.rule for r in ways_out(policy(*collections), HOSTS.of(ONE))]
+
+    assert ways(collection(network("wide", ["10.0.0.0/16"]))) == ["wide"]
+    assert ways(collection(network("t", ["*"], protocols=["TCP"]))) == ["t"]
+    assert ways(collection(network("web", ["*"], ports=["443"]))) == []
+    assert ways(collection(network("others", ["10.0.1.4"]))) == []
+    wall = collection(network("no", ["10.0.0.0/24", "fd00::/64"]), name="deny", priority=100, action="Deny")
+    assert ways(wall, collection(network("wide", ["*"]))) == [], "ours stands before it"

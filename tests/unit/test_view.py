@@ -83,13 +83,18 @@ def test_of_a_pool_each_machine_shows_what_its_own_proof_found():
     both = (TARGET, Target("/vm2", "/nic2", "/subnet", ("10.0.0.2",)))
     weak = (Weak("/nic2", "unproven", "ours", "unproven: agw hides"),)
     block = Block(key=KEY, state=BlockState.SHADOWED, lifetime=timedelta(hours=24), decisive=True,
-                  targets=both, proven=NOW, rule="ours", detail="unproven: agw hides", weak=weak)
+                  targets=both, proven=NOW, rule="ours", detail="unproven: agw hides", weak=weak,
+                  each=True)
     one, two = machines_of(plan_to_json(PLAN), None, [block])
     assert (one["proof"][0]["outcome"], one["proof"][0]["detail"]) == ("active", "")
     assert (two["proof"][0]["outcome"], two["proof"][0]["detail"], two["proof"][0]["shadowedBy"]) == (
         "unproven", "unproven: agw hides", "")
     shadow = replace(block, weak=(Weak("/nic2", "shadowed", "allow", "comes before"),))
     assert machines_of(plan_to_json(PLAN), None, [shadow])[1]["proof"][0]["shadowedBy"] == "allow"
+    part = machines_of(plan_to_json(PLAN), None, [replace(block, each=False)])[0]
+    assert part["proof"][0]["outcome"] == "shadowed", "it was not looked at by itself"
+    ended = machines_of(plan_to_json(PLAN), None, [replace(block, state=BlockState.LIFTED)])[1]
+    assert ended["proof"][0]["outcome"] == "lifted"
     lost = replace(block, state=BlockState.ACTIVE, weak=(Weak("/nic2", "detached"),), detail="")
     one, two = machines_of(plan_to_json(PLAN), None, [lost])
     assert (one["proof"][0]["outcome"], two["proof"][0]["outcome"]) == ("active", "detached")
