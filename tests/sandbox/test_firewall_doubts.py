@@ -290,3 +290,37 @@ def test_the_same_rule_on_another_firewall_is_an_incident_of_its_own(azure: Azur
     assert (other.state, other.round, other.returns) == (State.ASKING, 0, 0)
     assert other.id != one.id
     assert not azure.notices("firewall-returned")
+
+
+def test_a_new_rule_beside_an_old_one_makes_the_old_one_no_younger(azure: Azure, tmp_path: Path):
+    _with(azure, tmp_path, "remove")
+    data = site(ROGUE)
+    made = azure.clock.now() - timedelta(days=10)
+    data["groups"][0]["vms"][0]["created"] = made.isoformat()
+    seed(azure, data)
+    azure.attack()
+    settle(azure, 2)
+    assert rogue(azure).state is State.ASKING, "the machine may be younger than the rule"
+    write(azure, FINE, ROGUE, network("second", sources=["10.1.0.4"]))
+    look(azure)
+    assert rogue(azure).state is State.ASKING
+    assert rules(azure) == ["updates", "allow-all", "second"]
+
+
+def test_where_a_wider_rule_stays_open_the_loop_still_ends(azure: Azure, tmp_path: Path):
+    _with(azure, tmp_path, "remove")
+    wide = network("wide", sources=["10.1.0.0/24"])
+    seed(azure, site(wide))
+    look(azure)
+    write(azure, FINE, ROGUE, wide)
+    azure.attack()
+    settle(azure)
+    one = rogue(azure)
+    assert (one.state, one.round) == (State.OPEN, 1)
+    assert "more than this machine" in one.detail or "egress/rules/wide" in one.detail
+    for expected in (State.OPEN, State.STOPPED):
+        write(azure, FINE, ROGUE, wide)
+        look(azure)
+        settle(azure)
+        assert rogue(azure).state is expected
+    assert rules(azure) == ["updates", "allow-all", "wide"], "people must act"
