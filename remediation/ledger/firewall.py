@@ -80,12 +80,19 @@ class Firewall:
 
     def save(self, incident: Incident) -> Incident:
         """Record it, if it is still as it was read. Raises Conflict if someone else was faster."""
+        key, said = encode(incident.id), incident.to_json()
         values = {"firewall": incident.firewall, "state": incident.state.value, "seen": utc(incident.seen),
-                  **pack("incident", incident.to_json())}
-        if incident.etag:
-            etag = self._table.put(INCIDENT, encode(incident.id), values, incident.etag)
-        else:
-            etag = self._table.insert(INCIDENT, encode(incident.id), values)
+                  **pack("incident", said)}
+        try:
+            if incident.etag:
+                etag = self._table.put(INCIDENT, key, values, incident.etag)
+            else:
+                etag = self._table.insert(INCIDENT, key, values)
+        except Conflict:  # the answer to our own write may be what was lost
+            there = self._table.get(INCIDENT, key)
+            if there is None or unpack(there.values, "incident") != said:
+                raise
+            etag = there.etag
         return replace(incident, etag=etag)
 
     # --- looks ---
