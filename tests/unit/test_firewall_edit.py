@@ -161,5 +161,8 @@ def test_a_name_that_stands_for_several_rules_is_not_guessed_at(name: str | None
     where = Where(body["id"].lower(), Kind.NETWORK, "rules", name or "")
     with pytest.raises(Invalid, match="several rules named"):
         without(body, [where])
+    doubled = rules_of_policies(FIREWALL, [[body]], {}).rules[0]
+    with pytest.raises(Invalid, match="several rules named"):
+        with_deny(body, doubled, "defender-deny-x")
     alone = group(collection(rule))
     assert without(alone, [where])["properties"]["ruleCollections"] == []
