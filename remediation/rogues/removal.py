@@ -125,22 +125,18 @@ class Removal:
             return self._ledger.firewall.save(replace(
                 incident, state=State.TOLD, digest="",
                 detail="held back too long: looked at anew"))
-        enforced = self._whole(incident, deadline)
+        enforced = self._firewalls.read(incident.firewall, deadline)
         if incident.action is FirewallAction.DENY:
             left = self._to_deny(incident, enforced)
         else:
             left = self._to_remove(incident, enforced)
+            places = {r.where for r in enforced.rules.rules}
+            if not left and enforced.trouble and any(p.where in places for p in incident.parts):
+                raise Unfinished("; ".join(enforced.trouble))  # it may mean what it meant, and be unreadable
         if left:
             owner, (parts, change) = next(iter(left.items()))
             return self._write(incident, owner, enforced.bodies[owner], parts, change, deadline)
         return self._proven(incident, enforced, deadline)
-
-    def _whole(self, incident: Incident, deadline: Deadline) -> Enforced:
-        """The firewall, read in full: what is hidden may be what is looked for."""
-        enforced = self._firewalls.read(incident.firewall, deadline)
-        if enforced.trouble:
-            raise Unfinished("; ".join(enforced.trouble))
-        return enforced
 
     @staticmethod
     def _to_remove(incident: Incident, enforced: Enforced) -> dict[str, tuple[list[Part], Change]]:
@@ -188,6 +184,10 @@ class Removal:
                     else "it was taken out by someone else")
             return self._end(incident, State.GONE, what, "firewall", look=bool(other))
         done = "a Deny stands before it" if incident.action is FirewallAction.DENY else "it is taken out"
+        if enforced.trouble:
+            return self._end(incident, State.OPEN, (
+                f"{done}, but not all of the firewall can be read, so another way out may be left: "
+                f"{'; '.join(enforced.trouble)}"), "firewall-open")
         if other:
             ways = ", ".join(str(r.where) for r in other[:4])
             return self._end(incident, State.OPEN, (
@@ -216,7 +216,7 @@ class Removal:
 
     def _put_back(self, incident: Incident, deadline: Deadline) -> Incident:
         written = {}
-        enforced = self._whole(incident, deadline)
+        enforced = self._firewalls.read(incident.firewall, deadline)
         backups = {b.owner: b for b in self._ledger.firewall.backups(incident)}
         for owner in self._ledger.firewall.owners(incident):
             body, _ = self._firewalls.whole(owner, deadline)

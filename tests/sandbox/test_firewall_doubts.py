@@ -337,3 +337,33 @@ def test_where_a_wider_rule_stays_open_the_loop_still_ends(azure: Azure, tmp_pat
         settle(azure)
         assert rogue(azure).state is expected
     assert rules(azure) == ["updates", "allow-all", "wide"], "people must act"
+
+
+def test_what_cannot_be_read_holds_up_no_removal_and_is_said(azure: Azure):
+    seed(azure, site(ROGUE, network("shared", [], ["20.0.0.0/8"], ["443"], ["TCP"],
+                                    sourceIpGroups=[f"{NETWORK}/ipGroups/servers"])))
+    (one,) = look(azure)
+    azure.world.seed({"denied": [{"action": "ipgroups/read", "scope": ""}]})
+    approve(azure, one)
+    settle(azure)
+    done = rogue(azure)
+    assert rules(azure) == ["updates", "shared"]
+    assert done.state is State.OPEN
+    assert "not all of the firewall can be read" in done.detail
+
+
+def test_a_rule_whose_group_cannot_be_read_any_more_is_not_called_gone(azure: Azure):
+    azure.world.arm("PUT", f"{NETWORK}/ipGroups/servers", {"location": "westeurope", "properties": {
+        "ipAddresses": ["10.1.0.4"]}})
+    seed(azure, site({**ROGUE, "sourceAddresses": [], "sourceIpGroups": [f"{NETWORK}/ipGroups/servers"]}))
+    azure.world.arm("PUT", f"{NETWORK}/ipGroups/servers", {"location": "westeurope", "properties": {
+        "ipAddresses": ["10.1.0.4"]}})
+    (one,) = look(azure)
+    azure.world.seed({"denied": [{"action": "ipgroups/read", "scope": ""}]})
+    approve(azure, one)
+    settle(azure)
+    assert rogue(azure).state is State.REMOVING, "it goes on trying, and says so in time"
+    assert "allow-all" in rules(azure)
+    azure.world.seed({"denied": []})
+    settle(azure)
+    assert rogue(azure).state is State.REMOVED
