@@ -13,7 +13,8 @@ from bench.contest import AZURE
 from bench.loads import SEED
 from bench.sweep import app_of
 from remediation.clock import Clock
-from remediation.firewall.rogue import Hosts, find
+from remediation.firewall.hosts import Hosts
+from remediation.firewall.rogue import find
 from remediation.firewall.rules import rules_of_policies
 from remediation.model import Caller
 from sandbox.demo.estate import SUBSCRIPTION, element_id

@@ -22,7 +22,7 @@ from remediation.cloud.graph import Graph, askable
 from remediation.cloud.guards import WHOLE_API
 from remediation.errors import NotFound, PermanentError, Unfinished
 from remediation.firewall.edit import to_write
-from remediation.firewall.rogue import Hosts
+from remediation.firewall.hosts import Hosts
 from remediation.firewall.rules import RuleSet, ip_groups_in, rules_of_classic, rules_of_policies
 from remediation.log import say
 from remediation.topology import FIREWALL, appliance, kind_of, name_of, peers

@@ -14,39 +14,33 @@ What an earlier Deny stops does not count. docs/firewall.md decides each edge.
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from itertools import pairwise
-from typing import Any
 
-from remediation.firewall.rules import BOTH, PORTS, TCP, UDP, FlowRule, Kind, RuleSet, Sides
-from remediation.spans import NOTHING, V6, Spans, place, point, shown, spans
+from remediation.firewall.hosts import Hosts
+from remediation.firewall.reach import (
+    MOST,
+    PUBLIC_4,
+    Reach,
+    at_most,
+    families_of,
+    family_of,
+    reach_of,
+    said_by,
+)
+from remediation.firewall.rules import BOTH, PORTS, TCP, FlowRule, Kind, RuleSet, Sides
+from remediation.spans import V6, Spans, place, shown, spans
 
-MOST, SOME = 0.5, 0.02
-"""Who may reach this part of what there is, ports times addresses, may reach most of it."""
-ALMOST = 1 - 1e-12
-"""What misses one port of one address is not all."""
 MOST_PARTS, MOST_HALVES = 30, 50
 """Of more small rules than so many nobody says which few are needed: all of them are shown, to a person."""
 WIDEST = 1 << 16
 """Sources of more addresses than these are a network's, whoever is in it today."""
 MANAGEMENT = spans((p, p) for p in (22, 23, 135, 445, 1433, 3306, 3389, 5432, 5900, 5985, 5986))
 WEB_PORTS = spans(((80, 80), (443, 443)))
-
-_SPECIAL_4 = ("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-              "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15",
-              "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4")
-"""IANA's special-purpose IPv4 ranges: nobody on the internet has these."""
-ALL_4 = Spans(((0, V6 - 1),))
-PUBLIC_4 = ALL_4 - spans(r for text in _SPECIAL_4 for r in (place(text) or NOTHING))
-PUBLIC_6 = (place("2000::/3") or NOTHING) - (place("2001:db8::/32") or NOTHING)
-FAMILIES = (PUBLIC_4, PUBLIC_6)
-
 
 class Class(StrEnum):
     """What a finding is. Only a `rogue` one is ever taken out."""
@@ -64,40 +58,6 @@ SEVERITY: Mapping[Class, str] = {
     Class.ROGUE: "High", Class.WIDE: "High", Class.PARTIAL: "Medium", Class.WEB: "Medium",
     Class.INBOUND: "Medium", Class.SHADOWED: "Low", Class.UNUSED: "Low",
 }
-
-
-class Hosts:
-    """The machines of the networks that a firewall serves, by address; '' owns what belongs to no machine
-    (a private endpoint, an appliance's frontend)."""
-
-    def __init__(self, owners: Iterable[tuple[int, str]]) -> None:
-        found = sorted(dict(owners).items())
-        self._at = [number for number, _ in found]
-        self._owner = [owner for _, owner in found]
-
-    @staticmethod
-    def owned(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str]]:
-        """Rows with `address` and `machine`; those without an address that can be read are passed over."""
-        for row in rows:
-            try:
-                yield point(str(row.get("address"))), str(row.get("machine") or "").lower()
-            except ValueError:
-                continue
-
-    def of(self, machine: str) -> list[int]:
-        """The machine's addresses."""
-        return [at for at, owner in zip(self._at, self._owner, strict=True) if owner == machine]
-
-    def within(self, places: Spans) -> dict[str, list[int]]:
-        """Owner → its addresses in these places. Two machines are enough to know that they are not one's:
-        of more nothing is said."""
-        found: dict[str, list[int]] = {}
-        for first, last in places:
-            for i in range(bisect.bisect_left(self._at, first), bisect.bisect_right(self._at, last)):
-                found.setdefault(self._owner[i], []).append(self._at[i])
-                if len(found) > 1 + ("" in found):
-                    return found
-        return found
 
 
 @dataclass(frozen=True)
@@ -141,25 +101,6 @@ def find(rules: RuleSet, hosts: Hosts, approved: Collection[str] = ()) -> list[F
     return sorted(found, key=lambda f: list(Class).index(f.kind))
 
 
-def ways_out(rules: RuleSet, points: Collection[int]) -> list[FlowRule]:
-    """The rules by which these addresses may reach most of the internet all the same, whoever's rules they
-    are, approved or not; none if they may not."""
-    network = [r for r in rules.rules if r.kind is Kind.NETWORK]
-    parts: list[tuple[FlowRule, list[FlowRule], Spans]] = []
-    for n, rule in enumerate(network):
-        if not rule.allow or _at_most([rule]) < SOME:
-            continue
-        for at in points:
-            if at in rule.sources.known:
-                denies = [d for d in network[:n] if not d.allow and at in d.sources.known]
-                parts.append((rule, denies, _family(at)))
-    parts = parts[:MOST_HALVES]
-    if not _reach(parts).most:
-        return []
-    return list({id(r): r for r, denies, family in parts if _reach([(r, denies, family)]).tcp
-                 or _reach([(r, denies, family)]).udp}.values())
-
-
 @dataclass(frozen=True)
 class _Source:
     """Whose a rule's sources are. `machines`: all of them (two are enough to know it is not one's alone)."""
@@ -168,34 +109,6 @@ class _Source:
     points: tuple[int, ...]
     exact: bool
     wide: bool
-
-
-@dataclass(frozen=True)
-class _Reach:
-    """How much of the public addresses, times all ports, TCP and UDP may reach: from 0 to 1."""
-
-    tcp: float
-    udp: float
-    ports: bool
-    places: bool
-
-    @property
-    def full(self) -> bool:
-        return self.tcp == self.udp == 1
-
-    @property
-    def most(self) -> bool:
-        return self.tcp >= MOST or self.udp >= MOST
-
-    @property
-    def most_of_both(self) -> bool:
-        return self.tcp >= MOST and self.udp >= MOST
-
-    @property
-    def holds(self) -> str:
-        """Which of D, P, T hold."""
-        return ("D" if self.places else "") + ("P" if self.ports else "") + (
-            "T" if self.tcp and self.udp else "")
 
 
 class _Seen:
@@ -242,7 +155,7 @@ class _Seen:
         """TCP by one rule and UDP by another, where they are not one machine's own rules: told, whoever they
         have in common."""
         known = {id(r) for f in found if f.kind is not Class.PARTIAL for r in f.rules}
-        heavy = [(r, _said([r])) for r in self._allows if id(r) not in known and _at_most([r]) >= MOST]
+        heavy = [(r, said_by([r])) for r in self._allows if id(r) not in known and at_most([r]) >= MOST]
         by_tcp = [r for r, reach in heavy if reach.tcp >= MOST > reach.udp][:MOST_HALVES]
         by_udp = [r for r, reach in heavy if reach.udp >= MOST > reach.tcp][:MOST_HALVES]
         pairs = []
@@ -252,8 +165,8 @@ class _Seen:
                 continue
             first = min(one, other, key=lambda r: self._index[id(r)])
             stopped = [d for d in self._before(first) if d.sources.known.covers(common)]
-            reach = _said([one, other])
-            if not _reach([(r, stopped, _families(Sides(common))) for r in (one, other)]).most_of_both:
+            reach = said_by([one, other])
+            if not reach_of([(r, stopped, families_of(Sides(common))) for r in (one, other)]).most_of_both:
                 continue
             owners = [o for o in self._hosts.within(common) if o] if common.size <= WIDEST else []
             machine = owners[0] if len(owners) == 1 else ""
@@ -267,19 +180,19 @@ class _Seen:
         """An Allow for all ports to what cannot be read may let out anywhere: told."""
         why = f"where it leads cannot be read: it may open the internet to {machine.rpartition('/')[2]}"
         return [
-            self._finding(Class.PARTIAL, machine, [r], _said([r]), (why,))
+            self._finding(Class.PARTIAL, machine, [r], said_by([r]), (why,))
             for r in rules if r.ports.covers(PORTS) and r.protocols >= BOTH
             and any(n.startswith("/subscriptions/") for n in r.destinations.names)]
 
     def _not_ones(self, rule: FlowRule, whose: _Source) -> list[Finding]:
         """A rule of many, or of none."""
-        if _at_most([rule]) < MOST:
+        if at_most([rule]) < MOST:
             return []
-        reach = _said([rule])
+        reach = said_by([rule])
         if not reach.most_of_both:
             return []
         over = [d for d in self._before(rule) if d.sources.known.covers(rule.sources.known)]
-        left = _reach([(rule, over, _families(rule.sources))])
+        left = reach_of([(rule, over, families_of(rule.sources))])
         if not left.most_of_both:
             return []
         if whose.wide:
@@ -293,14 +206,14 @@ class _Seen:
         """The rules of one machine: each by itself, then what is left of them together."""
         found, rest = [], []
         for rule, whose in those:
-            if _at_most([rule]) >= MOST and _said([rule]).full:
+            if at_most([rule]) >= MOST and said_by([rule]).full:
                 found.append(self._judged(machine, [rule], [whose]))
             else:
                 rest.append((rule, whose))
         parts = [r for r, _ in rest]
-        if _at_most(parts) < MOST:
+        if at_most(parts) < MOST:
             return found
-        together = _said(parts)
+        together = said_by(parts)
         if (together.full or together.most) and len(parts) <= MOST_PARTS:
             parts = _needed(parts, (lambda r: r.full) if together.full else (lambda r: r.most))
         if together.full or together.most:
@@ -309,8 +222,8 @@ class _Seen:
 
     def _judged(self, machine: str, parts: list[FlowRule], whose: Sequence[_Source]) -> Finding:
         """A rule, or several, of one machine that reach far: what do earlier denies leave of it?"""
-        said = _said(parts)
-        left = _reach([(rule, [d for d in self._before(rule) if point in d.sources.known], _family(point))
+        said = said_by(parts)
+        left = reach_of([(rule, [d for d in self._before(rule) if point in d.sources.known], family_of(point))
                        for rule, w in zip(parts, whose, strict=True) for point in w.points])
         reasons = [f"it opens the internet to {machine.rpartition('/')[2]} alone"
                    if len(parts) == 1 else
@@ -338,7 +251,7 @@ class _Seen:
         return [d for d in self._denies if self._index[id(d)] < at]
 
     def _finding(
-        self, kind: Class, machine: str, parts: Sequence[FlowRule], reach: _Reach, reasons: Sequence[str], *,
+        self, kind: Class, machine: str, parts: Sequence[FlowRule], reach: Reach, reasons: Sequence[str], *,
         exact: bool = False,
     ) -> Finding:
         holds = ("S" if machine else "") + reach.holds
@@ -392,86 +305,14 @@ class _Seen:
         return found
 
 
-type _Part = tuple[FlowRule, Sequence[FlowRule], Spans]
-"""A rule, the denies before it that stop some of what it lets out, and the addresses of the families that its
-sources are of: nobody speaks to the other family."""
-
-
-def _family(address: int) -> Spans:
-    return PUBLIC_4 if address < V6 else PUBLIC_6
-
-
-def _families(sources: Sides) -> Spans:
-    """What is known by name only may be of both."""
-    of_4 = sources.names or sources.known & ALL_4
-    of_6 = sources.names or sources.known - ALL_4
-    return (PUBLIC_4 if of_4 else NOTHING) | (PUBLIC_6 if of_6 else NOTHING)
-
-
-def _needed(parts: Sequence[FlowRule], wanted: Callable[[_Reach], bool]) -> list[FlowRule]:
+def _needed(parts: Sequence[FlowRule], wanted: Callable[[Reach], bool]) -> list[FlowRule]:
     """As few of the rules as do it together: the narrowest are left out first, those that are needed stay."""
     kept = list(parts)
     for rule in sorted(parts, key=lambda r: r.ports.size * r.destinations.known.size * len(r.protocols)):
         fewer = [r for r in kept if r is not rule]
-        if fewer and wanted(_said(fewer)):
+        if fewer and wanted(said_by(fewer)):
             kept = fewer
     return kept
-
-
-def _at_most(parts: Iterable[FlowRule]) -> float:
-    """No protocol can reach more than this by these rules: cheap to say, and for most rules enough."""
-    return max(
-        sum((r.ports & PORTS).size * (_public(r.destinations) & family).size for r in parts)
-        / (PORTS.size * family.size) for family in FAMILIES)
-
-
-def _said(parts: Iterable[FlowRule]) -> _Reach:
-    """How far rules reach together by what they say, denies aside."""
-    return _reach([(rule, (), _families(rule.sources)) for rule in parts])
-
-
-def _reach(parts: Sequence[_Part]) -> _Reach:
-    """How far rules reach together, in the family they reach furthest."""
-    return max((_in_family(parts, family) for family in FAMILIES), key=lambda r: r.tcp + r.udp)
-
-
-def _in_family(parts: Sequence[_Part], family: Spans) -> _Reach:
-    goals = [(rule, denies, goal) for rule, denies, sources in parts
-             if (goal := _public(rule.destinations) & sources & family)]
-    whole, shares = PORTS.size * family.size, {}
-    for protocol in BOTH:
-        here = [(rule, [d for d in denies if protocol in d.protocols], goal)
-                for rule, denies, goal in goals if protocol in rule.protocols]
-        measure = sum(size * _open(first, here).size for first, size in _elementary(here))
-        shares[protocol] = 1.0 if measure == whole else min(measure / whole, ALMOST)
-    ports = spans(r for rule, _, _ in goals for r in rule.ports)
-    places = spans(r for _, _, goal in goals for r in goal)
-    return _Reach(shares[TCP], shares[UDP], ports.covers(PORTS), places.covers(family))
-
-
-def _elementary(parts: Iterable[tuple[FlowRule, Sequence[FlowRule], Spans]]) -> list[tuple[int, int]]:
-    """Ranges of ports, first and size, within which all of these rules say the same."""
-    edges = {PORTS.ranges[0][0], PORTS.ranges[0][1] + 1}
-    for rule, denies, _ in parts:
-        for one in (rule, *denies):
-            for first, last in one.ports & PORTS:
-                edges |= {first, last + 1}
-    return [(a, b - a) for a, b in pairwise(sorted(edges))]
-
-
-def _open(port: int, parts: Iterable[tuple[FlowRule, Sequence[FlowRule], Spans]]) -> Spans:
-    """The public addresses that these rules let out to on a port."""
-    found: list[tuple[int, int]] = []
-    for rule, denies, goal in parts:
-        if port in rule.ports:
-            stopped = spans(r for d in denies if port in d.ports for r in _public(d.destinations))
-            found += (goal - stopped).ranges
-    return spans(found)
-
-
-def _public(sides: Sides) -> Spans:
-    """The addresses on a rule's far side; the tag Internet is all public ones."""
-    return sides.known | (PUBLIC_4 | PUBLIC_6) if "internet" in sides.names else sides.known
 
 
 def _may_stop(deny: FlowRule, points: Collection[int]) -> bool:

@@ -18,7 +18,7 @@ from remediation.cloud.firewalls import Enforced, Firewalls, settled
 from remediation.errors import Conflict, Invalid, PermanentError, TemporaryError, Unfinished
 from remediation.firewall.edit import same, with_deny, with_restored, without, without_collections
 from remediation.firewall.incident import BY_POLICY, UNDER_WAY, Incident, Part, State
-from remediation.firewall.rogue import ways_out
+from remediation.firewall.reach import ways_out
 from remediation.firewall.rules import FlowRule
 from remediation.ledger import Ledger
 from remediation.ledger.firewall import Backup
@@ -167,9 +167,9 @@ class Removal:
                 raise Invalid(f"our Deny {name} stands behind the rule by now: someone moved one of them")
         return found
 
-    def _denies(self, incident: Incident, round_: int = 0) -> list[str]:
-        """The names of our collections for this round's rules, or an earlier one's."""
-        return [f"{self._ownership.deny_prefix}-{incident.id[:8]}-{round_ or incident.round}-{n}"
+    def _denies(self, incident: Incident) -> list[str]:
+        """The names of our collections for this round's rules."""
+        return [f"{self._ownership.deny_prefix}-{incident.id[:8]}-{incident.round}-{n}"
                 for n in range(len(incident.parts))]
 
     def _proven(self, incident: Incident, enforced: Enforced, deadline: Deadline) -> Incident:

@@ -169,7 +169,7 @@ class Watch:
             try:
                 return self._carry(said, before, deadline)
             except Conflict:
-                continue
+                continue  # another look, or a person, changed it in this moment: decide by what it is now
         raise Conflict(f"incident {finding.meaning} keeps changing")
 
     def _ours(self, author: Author | None) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,13 +44,13 @@ def fresh(azure: Azure, number: int, **more: str) -> Incident:
     return one
 
 
-def check_backups(azure: Azure, before: dict[str, object]) -> None:
+def check_backups(azure: Azure, before: dict[str, dict[str, Any]]) -> None:
     """What is gone from a group is in the ledger, whole."""
     kept = {b.owner: b.body for b in azure.ledger.firewall.backups(incident(azure))}
     for group, name in ((GROUP, "allow-all"), (SECOND, "udp")):
         if name not in rules(azure, group):
             body = kept[group.lower()]
-            assert same(body, before[group]), group  # type: ignore[arg-type]
+            assert same(body, before[group]), group
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -9,7 +9,8 @@ import pytest
 
 from remediation.errors import Invalid, NoCapacity
 from remediation.firewall.edit import same, to_write, with_deny, with_restored, without, without_collections
-from remediation.firewall.rogue import Class, Hosts, find
+from remediation.firewall.hosts import Hosts
+from remediation.firewall.rogue import Class, find
 from remediation.firewall.rules import Kind, Where, rules_of_classic, rules_of_policies
 from remediation.spans import point
 from tests.unit.firewalls import FIREWALL, classic, collection, group, nat, network

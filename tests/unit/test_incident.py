@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from remediation.firewall.hosts import Hosts
 from remediation.firewall.incident import (
     Around,
     Author,
@@ -21,7 +22,7 @@ from remediation.firewall.incident import (
     in_words,
     together,
 )
-from remediation.firewall.rogue import Class, Finding, Hosts, find
+from remediation.firewall.rogue import Class, Finding, find
 from remediation.firewall.rules import rules_of_policies
 from remediation.model import Mode
 from remediation.owned import Ownership

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remediation.firewall.edit import without
-from remediation.firewall.rogue import Class, Finding, Hosts, find, ways_out
+from remediation.firewall.hosts import Hosts
+from remediation.firewall.reach import ways_out
+from remediation.firewall.rogue import Class, Finding, find
 from remediation.firewall.rules import RuleSet, ip_groups_in, rules_of_classic, rules_of_policies
 from remediation.spans import point
 from tests.unit.firewalls import (
@@ -512,3 +514,35 @@ def test_ways_out_of_a_machine_are_whoevers_rules_let_it_and_no_deny_stops():
     assert ways(collection(network("others", ["10.0.1.4"]))) == []
     wall = collection(network("no", ["10.0.0.0/24", "fd00::/64"]), name="deny", priority=100, action="Deny")
     assert ways(wall, collection(network("wide", ["*"]))) == [], "ours stands before it"
+
+
+def left(*rules: dict[str, Any]) -> list[str]:
+    return [r.where.rule for r in ways_out(policy(collection(*rules)), HOSTS.of(ONE))]
+
+
+def test_a_way_out_behind_many_narrow_ones_is_seen():
+    narrow = [network(f"n{n}", ["*"], ["16.0.0.0/5"]) for n in range(60)]
+    wide = network("last", ["*"])
+    assert "last" in left(*narrow, wide)
+    assert left(*narrow[:1]) == [], "one of them alone leads to little"
+
+
+def test_many_slices_that_nobody_owns_are_a_way_out_together():
+    step = 65_535 // 200
+    slices = [network(f"s{n}", ["*"], ports=[f"{1 + n * step}-{65_535 if n == 199 else (n + 1) * step}"])
+              for n in range(200)]
+    assert len(left(*slices)) == 200, "too many to measure each: they are told"
+
+
+def test_a_machine_of_many_addresses_behind_a_deny_has_no_way_out():
+    many = [f"10.7.{n // 200}.{n % 200 + 1}" for n in range(120)]
+    wall = collection(network("no", ["10.0.0.0/8"]), name="deny", priority=100, action="Deny")
+    assert ways_out(policy(wall, collection(network("wide", ["*"]))), [point(a) for a in many]) == []
+    assert ways_out(policy(collection(network("wide", ["*"]))), [point(a) for a in many])
+
+
+def test_most_of_one_family_is_not_hidden_by_more_of_the_other_in_sum():
+    some = network("4", ["10.0.0.4"], ports=["1-26000"])
+    six = network("6", ["fd00::4"], ["2000::/3"], ["1-39400"], protocols=["TCP"])
+    assert ways_out(policy(collection(some, six)), [point("10.0.0.4"), point("fd00::4")])
+    assert ways_out(policy(collection(some)), [point("10.0.0.4")]) == []
