@@ -29,6 +29,7 @@ from remediation.cloud.managed import ManagedRules
 from remediation.cloud.members import Members
 from remediation.cloud.network import Network
 from remediation.cloud.trace import KEEP_SECONDS, Tracer
+from remediation.cloud.walk import Walk
 from remediation.commit import Commit, Parts
 from remediation.commit_queue import CommitQueue, nsg_of
 from remediation.firewall_api import FirewallApi
@@ -114,7 +115,7 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     members, elements = Members(clients, graph, network, machines, clock), Elements(clients)
     keep = min(KEEP_SECONDS, settings.machine_cache_seconds)
     fronts = Fronts(elements, machines, members, clock, keep)
-    tracer = Tracer(elements, fronts, machines, members, clock, keep)
+    tracer = Tracer(Walk(elements, members), fronts, machines, members, clock, keep)
     tables = Tables(clients, settings.table_prefix)
     ledger = Ledger(tables, settings.lease_seconds)
     notifier = Notifier(ledger.control, clock)

@@ -229,7 +229,8 @@ class Watch:
             return []
         try:
             guards = {g for n in self._machines.one(parts, deadline).nics for g in n.guards}
-        except PermanentError:
+        except PermanentError as error:  # in no incident that is known: a person is asked
+            say(_log, "machine-unreadable", level=logging.WARNING, machine=machine, error=str(error))
             return []
         return [b for g in sorted(guards) for b in self._ledger.blocks.live(g)
                 if b.wanted and any(t.machine_id == machine for t in b.targets)]
