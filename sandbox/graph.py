@@ -20,13 +20,32 @@ from sandbox.arm.security import graph_row
 from sandbox.arm.state import State
 
 TABLES = ("resources", "resourcecontainers", "securityresources", "computeresources",
-          "networkresources", "patchassessmentresources", "advisorresources")
-COLUMNS = ("id", "name", "type", "location", "resourceGroup", "subscriptionId", "tags", "properties")
+          "networkresources", "patchassessmentresources", "advisorresources", "recoveryservicesresources",
+          "authorizationresources")
+COLUMNS = (
+    "id",
+    "name",
+    "type",
+    "location",
+    "resourceGroup",
+    "subscriptionId",
+    "tags",
+    "properties",
+    "identity",
+)
+AS_JSON = ("tags", "properties", "identity")
 REFUSED = (
     (r"(^|\|)\s*(let|mv-apply|evaluate|parse|parse-where|serialize|render|fork|facet|invoke)\b", "operator"),
     (r"\bkind\s*=\s*(leftanti|leftsemi|rightanti|rightsemi|rightouter|anti)\b", "join kind"),
     (r"\bjoin\s+(?!kind)\(?\s*materialize", "materialize"),
 )
+OTHERS = (
+    "patchassessmentresources",
+    "advisorresources",
+    "recoveryservicesresources",
+    "authorizationresources",
+)
+"""Tables that hold nothing but what was seeded, or what an assessment left."""
 OF_COMPUTE = "microsoft.compute/virtualmachinescalesets/virtualmachines"
 """Scale set instances and what is below them: in a table of their own."""
 OF_NETWORK = "microsoft.network/firewallpolicies/rulecollectiongroups"
@@ -50,6 +69,8 @@ class Graph:
         self._seen: tuple[int, float] = (-1, 0.0)
         self._types: set[str] = set()
         self._filled: list[dict[str, Any]] | None = None
+        self._others: dict[str, list[dict[str, Any]]] = {}
+        self._filled_others: dict[str, list[dict[str, Any]]] = {}
 
     def prepare(self) -> None:
         """Copy the state's rows if they changed; on the event loop, which alone may read them."""
@@ -58,6 +79,10 @@ class Graph:
             unseen = self._state.unseen
             self._rows = [r for r in routes_rows(self._state) if str(r["id"]).lower() not in unseen]
             self._rows += self._state.ghosts
+            others: dict[str, list[dict[str, Any]]] = {}
+            for row in self._state.graph_rows.values():
+                others.setdefault(str(row["table"]), []).append(row)
+            self._others = others
             shown = {name: old if (old := self._shown.get(name)) and old[0] is body else (
                 body, graph_row(body, body["id"].split("/")[2])) for name, body in self._state.alerts.items()}
             if shown != self._shown:  # a storm writes rules, and its alerts stay as they are
@@ -181,7 +206,7 @@ class Graph:
             return self._con
         if self._built < 0:
             for table in TABLES:
-                columns = ", ".join(f"{c} {'json' if c in ('tags', 'properties') else 'varchar'}"
+                columns = ", ".join(f"{c} {'json' if c in AS_JSON else 'varchar'}"
                                     for c in COLUMNS)
                 self._con.execute(f"create table all_{table} ({columns})")
         compute = [r for r in self._rows if r["type"].startswith(OF_COMPUTE)]
@@ -190,10 +215,14 @@ class Graph:
                                  if not r["type"].startswith(OF_COMPUTE) and r["type"] != OF_NETWORK])
         self._fill("networkresources", network)
         self._fill("computeresources", compute)
-        if self._filled is not self._alerts:
-            self._fill("securityresources", self._alerts)
-            self._filled = self._alerts
-        self._types = {str(r.get("type", "")).lower() for r in (*self._rows, *self._alerts)}
+        others = self._others
+        if self._filled is not self._alerts or self._filled_others != others:
+            self._fill("securityresources", [*self._alerts, *others.get("securityresources", ())])
+            for table in OTHERS:
+                self._fill(table, others.get(table, []))
+            self._filled, self._filled_others = self._alerts, others
+        more = (r for rows in others.values() for r in rows)
+        self._types = {str(r.get("type", "")).lower() for r in (*self._rows, *self._alerts, *more)}
         self._built = version
         return self._con
 
@@ -205,7 +234,7 @@ class Graph:
             values.append([
                 r["id"], r.get("name", ""), str(r.get("type", "")).lower(), r.get("location", ""),
                 group.lower(), parts[2].lower(), json.dumps(r.get("tags") or {}),
-                json.dumps(r.get("properties") or {}),
+                json.dumps(r.get("properties") or {}), json.dumps(r.get("identity") or {}),
             ])
         self._con.execute(f"delete from all_{table}")  # noqa: S608 - our own names
         if values:  # by columns: a row at a time takes a millisecond each

@@ -25,7 +25,7 @@
                        "policy": "policy", "networkRuleCollections": [{…classic rules…}]}],
         "scaleSets": [{"name": "ss", "mode": "Uniform", "instances": 3, "subnet": "vnet/app",
                        "nsg": "nsg-app", "pools": ["lb/web"]}],
-        "vms":   [{"name": "vm-1", "power": "running",
+        "vms":   [{"name": "vm-1", "power": "running", "guest": {…as `sandbox.arm.guest` has it…},
                    "nics": [{"name": "vm-1-nic", "subnet": "vnet/app", "address": "10.1.0.4",
                              "nsg": "nsg-nic", "publicIp": "pip-1", "pools": ["lb/web"],
                              "gatewayPools": ["agw/app"]}]}]}],
@@ -38,6 +38,8 @@
      "activity": [{"resource": "/subscriptions/…", "at": "2026-01-01T03:00:00Z",
                    "operation": "Microsoft.Compute/virtualMachines/deallocate/action"}],
      "facts": {"/subscriptions/…": {"faulted": true}},   of a firewall: it takes no update over any more
+     "graphRows": [{"table": "recoveryservicesresources", "id": "…", "type": "…", "properties": {…}}],
+     "logs": {"<workspace>": {"NTANetAnalytics": [{…a row, with TimeGenerated…}]}},   the tables it collects
      "denied": [{"action": "securityrules/write", "scope": "/subscriptions/…"}]}
 """
 
@@ -79,6 +81,13 @@ def seed(state: State, data: dict[str, Any]) -> dict[str, int]:
         found = state.get(resource_id)
         if found is not None:
             found.facts.update(facts)
+    for row in data.get("graphRows") or ():
+        state.graph_rows[str(row["id"]).lower()] = {"name": str(row["id"]).rpartition("/")[2], **row}
+    for workspace, tables in (data.get("logs") or {}).items():
+        held = state.logs.setdefault(str(workspace).lower(), {})
+        for table, given in tables.items():
+            held.setdefault(table, []).extend(given)
+    state.logs_denied |= {str(w).lower() for w in data.get("logsDenied") or ()}
     if "denied" in data:
         state.access.denied = list(data["denied"])
     state.version += 1
@@ -214,6 +223,12 @@ class _Group:
         })
         vm.facts["power"] = one.get("power", "running")
         vm.facts["created"] = one.get("created", "2024-01-01T00:00:00.0000000+00:00")
+        if "guest" in one:
+            vm.facts["guest"] = dict(one["guest"])
+            if str(one["guest"].get("os") or "").lower() == "windows":
+                vm.body["properties"]["storageProfile"]["osDisk"]["osType"] = "Windows"
+        if "principal" in one:
+            vm.body["identity"] = {"type": "SystemAssigned", "principalId": one["principal"]}
 
     def _subnet(self, text: str) -> str:
         net, _, subnet = text.partition("/")
@@ -320,7 +335,10 @@ class _Group:
                          "set": scale_set, "nics": [{**nic, "name": f"{one['name']}-nic-{n}"}]})
                 continue
             instance = f"{scale_set}/virtualMachines/{n}"
-            made = self._put(instance, before.INSTANCE, {"instanceId": str(n)})
+            made = self._put(instance, before.INSTANCE, {
+                "instanceId": str(n), "storageProfile": {"osDisk": {"osType": "Linux"}}})
+            if "guest" in one:
+                made.facts["guest"] = dict(one["guest"])
             made.facts["power"] = one.get("power", "running")
             self.nic({**nic, "name": f"{instance}/networkInterfaces/nic"}, before.INSTANCE_NIC)
 

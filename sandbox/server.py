@@ -24,6 +24,7 @@ from sandbox.eventgrid import EventGrid
 from sandbox.faults import Faults
 from sandbox.identity import Identity, Tokens
 from sandbox.log import Log
+from sandbox.logs import Logs
 from sandbox.proxy import Door
 
 TICK_SECONDS = 0.2
@@ -62,7 +63,13 @@ class Sandbox:
         self.state.on_event = self.grid.happened
         self.secret = secrets.token_urlsafe(16)
         self.arm = Arm(self.state, self.faults, self.tokens, self.log)
-        self.ports = {"arm": free_port(), "identity": free_port(), "control": free_port()}
+        self.logs = Logs(self.state, self.tokens, self.log)
+        self.ports = {
+            "arm": free_port(),
+            "logs": free_port(),
+            "identity": free_port(),
+            "control": free_port(),
+        }
         self._doors = doors or {}
         for service in self._doors:
             self.ports[f"door_{service}"] = free_port()
@@ -78,6 +85,7 @@ class Sandbox:
             "identityEndpoint": f"http://127.0.0.1:{p['identity']}/msi/token",
             "identityHeader": self.secret,
             "login": f"https://127.0.0.1:{p['arm']}",
+            "logs": f"https://127.0.0.1:{p['logs']}",
             "control": f"http://127.0.0.1:{p['control']}/_sandbox",
             "eventGrid": f"http://127.0.0.1:{p['control']}/topics/alerts",
         }
@@ -108,6 +116,8 @@ class Sandbox:
         grid = self.grid
         return {
             "arm": _Front(self.arm, signing),
+            "logs": Starlette(routes=[
+                Route("/v1/workspaces/{id}/query", self.logs.query, methods=["POST"])]),
             "identity": Starlette(routes=[Route("/msi/token", identity.token)]),
             "control": Starlette(routes=[
                 *control.routes(),
@@ -135,7 +145,7 @@ class Sandbox:
         tasks = []
         for name, app in self._apps().items():
             tls: dict[str, Any] = (
-                {"ssl_keyfile": str(key), "ssl_certfile": str(chain)} if name == "arm" else {})
+                {"ssl_keyfile": str(key), "ssl_certfile": str(chain)} if name in ("arm", "logs") else {})
             config = uvicorn.Config(app, host="127.0.0.1", port=self.ports[name], lifespan="off",
                                     log_config=None, timeout_graceful_shutdown=1,
                                     date_header=not name.startswith("door_"), **tls)

@@ -223,6 +223,7 @@ class World:
             **kept, **sample,
             "AzureWebJobsStorage": self.connection,
             "AZURE_RESOURCE_MANAGER": self.addresses["arm"],
+            "LOG_ANALYTICS": self.addresses["logs"],
             "REQUESTS_CA_BUNDLE": self.addresses["caFile"],
             "IDENTITY_ENDPOINT": self.addresses["identityEndpoint"],
             "IDENTITY_HEADER": self.addresses["identityHeader"],

@@ -26,6 +26,8 @@ CANONICAL = {
         "Microsoft.Network/networkInterfaces/ipConfigurations",
         "Microsoft.Network/ApplicationGatewayWebApplicationFirewallPolicies",
         "Microsoft.Network/natGateways", "Microsoft.Compute/virtualMachineScaleSets",
+        "Microsoft.Compute/virtualMachineScaleSets/virtualMachines",
+        "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/runCommands",
         "Microsoft.Network/loadBalancers/backendAddressPools",
         "Microsoft.Network/loadBalancers/inboundNatRules",
         "Microsoft.Network/azureFirewalls", "Microsoft.Network/firewallPolicies",

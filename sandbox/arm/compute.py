@@ -21,7 +21,7 @@ def quota(policy: str) -> dict[str, str]:
     numbers = {"LowCostGet": (3997, 31997), "HighCostGet": (497, 2997), "PutVM": (239, 1199),
                "DeleteVM": (239, 1199), "UpdateVM": (239, 1199), "GetOperation": (11970, 23808),
                "GetVMScaleSet": (397, 2597), "CreateVMScaleSet": (59, 299), "DeleteVMScaleSet": (79, 399),
-               "HighCostGetVMScaleSet": (178, 898)}
+               "HighCostGetVMScaleSet": (178, 898), "GetVMScaleSetVM": (999, 4999), "DeleteVMScaleSetVM": (239, 1199)}
     short, long = numbers[policy]
     return {"x-ms-ratelimit-remaining-resource":
             f"Microsoft.Compute/{policy}3Min;{short},Microsoft.Compute/{policy}30Min;{long}"}
@@ -40,12 +40,17 @@ def render(state: State, vm: Resource, api: str = "", *, view: bool = False) -> 
     elif vm.facts.get("created") and "timeCreated" not in p:
         p["timeCreated"] = vm.facts["created"]
     if view:
-        p["instanceView"] = vm.facts.get("view") or _view(vm)
+        p["instanceView"] = view_of(vm)
     head = {"name": vm.name, "id": vm.id, "type": TYPE, "location": vm.body.get("location", "")}
     head.update({k: vm.body[k] for k in ("tags", "zones", "identity", "plan") if k in vm.body})
     if vm.facts.get("resources"):
         head["resources"] = vm.facts["resources"]
     return {**head, "properties": p}
+
+
+def view_of(vm: Resource) -> dict[str, Any]:
+    """The instance view of a machine, or of an instance of a scale set."""
+    return vm.facts.get("view") or _view(vm)
 
 
 def _view(vm: Resource) -> dict[str, Any]:
@@ -55,9 +60,7 @@ def _view(vm: Resource) -> dict[str, Any]:
         "computerName": vm.name, "osName": "ubuntu", "osVersion": "22.04",
         "vmAgent": {
             "vmAgentVersion": "2.9.1.1",
-            "statuses": [{"code": "ProvisioningState/succeeded", "level": "Info",
-                          "displayStatus": "Ready", "message": "Guest Agent is running",
-                          "time": at}],
+            "statuses": [_agent(vm, at)],
             "extensionHandlers": [],
         },
         "disks": [], "hyperVGeneration": "V1",
@@ -67,6 +70,14 @@ def _view(vm: Resource) -> dict[str, Any]:
             {"code": f"PowerState/{power}", "level": "Info", "displayStatus": f"VM {power}"},
         ],
     }
+
+
+def _agent(vm: Resource, at: str) -> dict[str, Any]:
+    if (vm.facts.get("guest") or {}).get("agent", True):
+        return {"code": "ProvisioningState/succeeded", "level": "Info", "displayStatus": "Ready",
+                "message": "Guest Agent is running", "time": at}
+    return {"code": "ProvisioningState/Unavailable", "level": "Warning", "displayStatus": "Not Ready",
+            "message": "VM status blob is found but not yet populated.", "time": at}
 
 
 def _stamp() -> str:
@@ -168,7 +179,7 @@ def instance_view(call: Call) -> Answer:
     vm = call.state.get(call.id_of(1))
     if vm is None:
         raise not_found(TYPE, call.names[0], call.group)
-    return Answer(200, vm.facts.get("view") or _view(vm), quota("LowCostGet"))
+    return Answer(200, view_of(vm), quota("LowCostGet"))
 
 
 def delete(call: Call) -> Answer:
@@ -194,12 +205,33 @@ def delete(call: Call) -> Answer:
     return Answer(202, None, {**call.operation_headers(op, location=True), **quota("DeleteVM")})
 
 
-# --- extensions and run commands: stored, shaped, not run ---
+# --- extensions and run commands: stored, shaped; scripts run where the machine has a guest (`guest`) ---
+
+
+def _parent(call: Call) -> str:
+    """The machine, or the instance of a scale set, that a child is below."""
+    return call.id_of(len(call.types) - 1)
+
+
+def _child_quota(call: Call) -> dict[str, str]:
+    """A machine's own numbers; below a scale set, those of the set as well (recorded)."""
+    reads = call.method == "GET"
+    if "/virtualmachinescalesets/" not in call.kind:
+        return quota("LowCostGet" if reads else "UpdateVM")
+    if reads:
+        return quota("GetVMScaleSetVM")
+    found = quota("DeleteVMScaleSetVM" if call.method == "DELETE" else "UpdateVM")
+    more = ["VMScaleSetBatchedVMRequests5Min;1195", "VmssQueuedVMOperations;0"]
+    if call.method != "DELETE":
+        more = ["VMScaleSetActions3Min;239", "VMScaleSetActions30Min;1196", "VMScaleSetVMActions3Min;199",
+                "VMScaleSetVMActions30Min;999", *more]
+    return {name: ",".join([value, *(f"Microsoft.Compute/{one}" for one in more)])
+            for name, value in found.items()}
 
 
 def put_child(call: Call) -> Answer:
     """PUT an extension or a run command."""
-    vm = call.state.get(call.id_of(1))
+    vm = call.state.get(_parent(call))
     if vm is None:
         raise not_found(TYPE, call.names[0], call.group)
     body = call.json()
@@ -217,9 +249,9 @@ def put_child(call: Call) -> Answer:
     child.body["properties"] = p
     child.state = "Creating" if old is None else "Updating"
     call.state.put(child)
-    op = _child_operation(call, child)
+    op = _child_operation(call, child, vm)
     return Answer(201 if old is None else 200, render_child(child),
-                  {**call.operation_headers(op), **quota("UpdateVM")})
+                  {**call.operation_headers(op), **_child_quota(call)})
 
 
 def patch_child(call: Call) -> Answer:
@@ -228,14 +260,20 @@ def patch_child(call: Call) -> Answer:
     body = call.json()
     child.body["properties"].update(body.get("properties") or {})
     child.state = "Updating"
-    op = _child_operation(call, child)
-    return Answer(200, render_child(child), {**call.operation_headers(op), **quota("UpdateVM")})
+    op = _child_operation(call, child, None)
+    return Answer(200, render_child(child), {**call.operation_headers(op), **_child_quota(call)})
 
 
-def _child_operation(call: Call, child: Resource) -> Any:
+def _child_operation(call: Call, child: Resource, vm: Resource | None) -> Any:
+    from sandbox.arm import guest
+
+    script = (child.body["properties"].get("source") or {}).get("script")
+    if vm is not None and "guest" in vm.facts and script and call.kind.endswith("/runcommands"):
+        guest.run(child, vm)
+
     def finish() -> None:
         child.state = "Succeeded"
-        if call.kind.endswith("/runcommands"):
+        if call.kind.endswith("/runcommands") and "pid" not in child.facts and "view" not in child.facts:
             script = (child.body["properties"].get("source") or {}).get("script")
             child.facts["view"] = _execution(bool(script))
 
@@ -260,7 +298,9 @@ def render_child(child: Resource, *, view: bool = False) -> dict[str, Any]:
     p = {**child.body["properties"], "provisioningState": child.state}
     if view and child.facts.get("view"):
         p["instanceView"] = child.facts["view"]
-    out = {"name": child.name, "id": child.id, "type": f"{TYPE}/{kind}",
+    owner = f"{TYPE.replace('/virtualMachines', '/virtualMachineScaleSets/virtualMachines')}" if (
+        "/virtualmachinescalesets/" in child.kind) else TYPE
+    out = {"name": child.name, "id": child.id, "type": f"{owner}/{kind}",
            "location": child.body.get("location", "")}
     if "tags" in child.body:
         out["tags"] = child.body["tags"]
@@ -270,24 +310,27 @@ def render_child(child: Resource, *, view: bool = False) -> dict[str, Any]:
 def get_child(call: Call) -> Answer:
     """GET an extension or run command."""
     view = "instanceview" in call.query.get("$expand", "").lower()
-    return Answer(200, render_child(_child(call), view=view), quota("LowCostGet"))
+    return Answer(200, render_child(_child(call), view=view), _child_quota(call))
 
 
 def delete_child(call: Call) -> Answer:
     """DELETE an extension or run command."""
     child = call.state.get(call.id)
     if child is None:
-        return Answer(204, None, quota("UpdateVM"))
+        return Answer(204, None, _child_quota(call))
+    from sandbox.arm import guest
+
+    guest.stop(child)
     op = call.state.begin(child.id, "VirtualMachineChild.Delete", "Microsoft.Compute",
                           child.location, call.api, lambda: call.state.drop(child.id),
                           deletes=True, retry_after=0)
-    return Answer(202, None, {**call.operation_headers(op, location=True), **quota("UpdateVM")})
+    return Answer(202, None, {**call.operation_headers(op, location=True), **_child_quota(call)})
 
 
 def list_children(call: Call) -> Answer:
     """GET all extensions or run commands of a VM."""
-    found = [render_child(c) for c in call.state.of_kind(call.kind, call.id_of(1))]
-    return Answer(200, {"value": found}, quota("LowCostGet"))
+    found = [render_child(c) for c in call.state.of_kind(call.kind, _parent(call))]
+    return Answer(200, {"value": found}, _child_quota(call))
 
 
 def sizes(call: Call) -> Answer:

@@ -291,6 +291,8 @@ class Arm:
                 body["endTime"] = datetime.now(UTC).isoformat()
         if op.error:
             body["error"] = op.error
+        if is_compute and op.status == "Succeeded" and op.result is not None:
+            body["properties"] = {"output": op.result}
         if op.status == "InProgress" and self.state.tuning.retry_after and op.retry_after:
             headers["retry-after"] = str(op.retry_after * 2 ** min(op.polls - 1, 4))
         return Answer(200, body, headers)

@@ -10,6 +10,7 @@ from sandbox.arm import (
     compute,
     effective,
     firewall,
+    guest,
     managed,
     nic,
     nsg,
@@ -63,6 +64,8 @@ ITEMS: dict[tuple[str, str], Handler] = {
         for method, handler in (("PUT", compute.put_child), ("GET", compute.get_child),
                                 ("DELETE", compute.delete_child), ("PATCH", compute.patch_child))
     },
+    **{(method, f"{before.INSTANCE}/runcommands"): handler for method, handler in (
+        ("PUT", compute.put_child), ("GET", compute.get_child), ("DELETE", compute.delete_child), ("PATCH", compute.patch_child))},
     ("PUT", scaleset.KIND): scaleset.put, ("GET", scaleset.KIND): scaleset.get,
     ("DELETE", scaleset.KIND): scaleset.delete,
     **{(method, kind): handler for kind, handlers in {
@@ -95,7 +98,9 @@ LISTS: dict[tuple[str, str], Handler] = {
     ("GET", VM): _list(VM, compute.render, "HighCostGet"),
     ("GET", f"{VM}/extensions"): compute.list_children,
     ("GET", f"{VM}/runcommands"): compute.list_children,
+    ("GET", f"{before.INSTANCE}/runcommands"): compute.list_children,
     ("GET", f"{VM}/vmsizes"): compute.sizes,
+    ("POST", f"{VM}/assesspatches"): guest.assess, ("POST", f"{VM}/installpatches"): guest.install,
     ("GET", f"{VM}/instanceview"): compute.instance_view,
     ("POST", f"{nic.KIND}/effectivenetworksecuritygroups"): effective.start,
     ("POST", f"{nic.KIND}/effectiveroutetable"): effective.start,

@@ -8,6 +8,7 @@ from typing import Any
 from sandbox.arm import before
 from sandbox.arm.call import Answer, Call
 from sandbox.arm.compute import quota
+from sandbox.arm.compute import view_of as instance_view_of
 from sandbox.arm.errors import not_found
 from sandbox.arm.state import Resource, State
 
@@ -71,7 +72,13 @@ def get_instance(call: Call) -> Answer:
     found = call.state.get(call.id)
     if found is None:
         raise not_found(f"{TYPE}/virtualMachines", "/".join(call.names), call.group)
-    return Answer(200, found.body | {"id": found.id, "name": found.name}, quota("GetVMScaleSet"))
+    body = found.body | {"id": found.id, "name": found.name}
+    if "instanceview" in call.query.get("$expand", "").lower():
+        body = {
+            **body,
+            "properties": {**(body.get("properties") or {}), "instanceView": instance_view_of(found)},
+        }
+    return Answer(200, body, quota("GetVMScaleSet"))
 
 
 def instance_nics(call: Call) -> Answer:

@@ -160,6 +160,11 @@ class State:
         self.version = 0
         self.unseen: set[str] = set()
         """Ids, lower-cased, that the graph does not know yet."""
+        self.graph_rows: dict[str, dict[str, Any]] = {}
+        """By id, rows of the graph's other tables: {"table", "id", "name", "type", "properties"}."""
+        self.logs: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        """Workspace → table → rows."""
+        self.logs_denied: set[str] = set()
         self.ghosts: list[dict[str, Any]] = []
         """Rows that the graph still shows of what is gone."""
         self.on_event: Callable[[dict[str, Any]], None] | None = None
