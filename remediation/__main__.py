@@ -2,8 +2,9 @@
 to a deployed app's HTTP API.
 
     python -m remediation explain FILE [--json] [--url URL --key KEY]
-    python -m remediation blocks|replay|revoke|approvals|approve|alert|firewall|health … \
+    python -m remediation blocks|replay|revoke|approvals|approve|alert|pack|investigate|firewall|health … \
         --url URL --key KEY
+    python -m remediation evidence verify FOLDER-OR-ALERT [--seal SEAL | --url URL --key KEY]
 """
 
 from __future__ import annotations
@@ -75,6 +76,28 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--days", type=int, help="approve: so long (90 unless told)")
     one = _remote(verbs, "alert", "normal form, plan and timeline of an alert", _alert)
     one.add_argument("id")
+    one = _remote(verbs, "pack", "the message to the security team about an alert, as it would be now", _pack)
+    one.add_argument("id")
+    one.add_argument("--json", action="store_true", help="an object instead of text")
+    one = _remote(verbs, "investigate", "look into an alert's machines, or do steps anew", _investigate)
+    one.add_argument("id", help="the alert's id")
+    one.add_argument("--machine", default="", help="a machine's resource id (all of the alert's unless told)")
+    one.add_argument("--steps", default="", help="step,step (those of the policy unless told)")
+    one.add_argument("--reason", required=True)
+    one = _remote(
+        verbs,
+        "evidence",
+        "has an alert's evidence been changed? Checks every file, the chain of the "
+        "manifests and, with --seal or --url, the last seal that the ledger holds",
+        _evidence,
+    )
+    one.add_argument("verb", choices=["verify"])
+    one.add_argument(
+        "what",
+        help="a folder with the alert's files, or the alert's id: then EVIDENCE__blobServiceUri "
+        "names the account, read as whoever is signed in",
+    )
+    one.add_argument("--seal", default="", help="the last seal, as `alert` shows it")
     _remote(verbs, "health", "what is reachable", _health)
     return parser
 
@@ -225,6 +248,49 @@ def _firewall(args: argparse.Namespace) -> int:
 
 def _alert(args: argparse.Namespace) -> int:
     return _call(args, "GET", f"alerts/{args.id}")
+
+
+def _pack(args: argparse.Namespace) -> int:
+    if args.json:
+        return _call(args, "GET", f"alerts/{args.id}/pack")
+    try:
+        answer = _request(args, "GET", f"alerts/{args.id}/pack", "", {})
+        print(answer.json()["text"] if answer.ok else json.dumps(answer.json()))
+    except (OSError, ValueError, KeyError) as error:
+        print(f"{args.url or '--url is missing'}: {error}", file=sys.stderr)
+        return EXIT_BAD
+    return 0 if answer.ok else 1
+
+
+def _investigate(args: argparse.Namespace) -> int:
+    body: dict[str, Any] = {"alertId": args.id, "reason": args.reason}
+    if args.machine:
+        body["machine"] = args.machine
+    if args.steps:
+        body["steps"] = [s.strip() for s in args.steps.split(",") if s.strip()]
+    return _call(args, "POST", "investigations", body=body)
+
+
+def _evidence(args: argparse.Namespace) -> int:
+    """0: as it was sealed; 1: it is not; 2: it cannot be told."""
+    from remediation.verify import CannotTell, check
+
+    seal = args.seal
+    try:
+        if not seal and args.url:
+            alert_id = Path(args.what).name
+            held = _request(args, "GET", f"alerts/{alert_id}", "", {}).json().get("investigation") or {}
+            seal = str(held.get("seal") or "")
+        wrong, count = check(args.what, seal, os.environ)
+    except (CannotTell, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD
+    for one in wrong:
+        print(one)
+    if not wrong:
+        print(f"{count} files are as they were sealed"
+              + ("" if seal else "; the last seal was not compared with the ledger's (--seal or --url)"))
+    return 1 if wrong else 0
 
 
 def _health(args: argparse.Namespace) -> int:

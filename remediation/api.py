@@ -57,6 +57,7 @@ MAX_REPLAY = 50
 LONGEST_RESOURCE_ID = 1000
 MAX_PROTECTED = 1000
 MAX_HOLD_HOURS = 24 * 31
+MOST_STEPS = 50
 
 
 class Api:
@@ -116,6 +117,8 @@ class Api:
             "protected": (self.protected, READ),
             "protect": (self.protect, OPERATE),
             "alert": (self.alert, READ),
+            "pack": (self.pack, READ),
+            "investigate": (self.investigate, OPERATE),
             "health": (self.health, READ),
             **self._firewall.routes(),
         }
@@ -265,6 +268,28 @@ class Api:
     def alert(self, request: Request, caller: Caller) -> Reply:
         """GET /api/alerts/{id}"""
         return Reply(200, self._operator.timeline(path_id(request)))
+
+    def pack(self, request: Request, caller: Caller) -> Reply:
+        """GET /api/alerts/{id}/pack"""
+        found = self._operator.pack(path_id(request))
+        return Reply(200, {**found.to_json(), "text": found.text()})
+
+    def investigate(self, request: Request, caller: Caller) -> Reply:
+        """POST /api/investigations"""
+        body = body_of(request, {"alertId", "machine", "steps", "reason"})
+        alert_id, machine, steps = body.get("alertId"), body.get("machine", ""), body.get("steps", [])
+        if not isinstance(alert_id, str) or not ALERT_ID.fullmatch(alert_id):
+            raise BadInput("alertId", "must be an alert's id")
+        if not isinstance(machine, str) or len(machine) > LONGEST_RESOURCE_ID:
+            raise BadInput("machine", "must be the id of one of the alert's machines, or be left out for all")
+        if (
+            not isinstance(steps, list)
+            or not all(isinstance(s, str) for s in steps)
+            or len(steps) > MOST_STEPS
+        ):
+            raise BadInput("steps", "must be a list of steps, or be left out for those of the policy")
+        return Reply(202, self._operator.investigate(
+            alert_id, caller, machine=machine.lower().rstrip("/"), steps=steps, reason=reason_of(body)))
 
     def health(self, request: Request, caller: Caller) -> Reply:
         """GET /api/health"""

@@ -16,24 +16,33 @@ from remediation.approvals import Approvals
 from remediation.assess import Assessor
 from remediation.clock import Clock, Deadline
 from remediation.cloud.activity import ActivityLog
+from remediation.cloud.channels import Channels
 from remediation.cloud.clients import Clients
 from remediation.cloud.defender import Defender
 from remediation.cloud.elements import Elements
 from remediation.cloud.estate import EstateReader
+from remediation.cloud.evidence import EvidenceStore
 from remediation.cloud.firewalls import Firewalls
 from remediation.cloud.fronts import Fronts
 from remediation.cloud.graph import Graph
 from remediation.cloud.guards import Guards
+from remediation.cloud.guest import GuestCommands
+from remediation.cloud.logs import Logs
 from remediation.cloud.machines import Machines
 from remediation.cloud.managed import ManagedRules
 from remediation.cloud.members import Members
 from remediation.cloud.network import Network
+from remediation.cloud.queue import Queue
 from remediation.cloud.trace import KEEP_SECONDS, Tracer
+from remediation.cloud.upkeep import Upkeep
 from remediation.cloud.walk import Walk
 from remediation.commit import Commit, Parts
 from remediation.commit_queue import CommitQueue, nsg_of
+from remediation.dossier import Dossier
+from remediation.escalation import Escalation
 from remediation.firewall_api import FirewallApi
 from remediation.inputs import Reply, Request
+from remediation.investigator import Investigator
 from remediation.ledger import Ledger, Tables
 from remediation.notify import Notifier
 from remediation.operators import Operator
@@ -42,6 +51,8 @@ from remediation.policy import load_policy
 from remediation.responder import Responder, Seen
 from remediation.rogues import Desk, Removal, Watch
 from remediation.settings import Settings, load_settings
+from remediation.steps import check_names
+from remediation.steps.step import Tools
 from remediation.surroundings import SurroundingsReader
 from remediation.survey import Survey
 from remediation.sweep import Sweep, Swept
@@ -56,6 +67,9 @@ class App:
     clock: Clock
     ledger: Ledger
     responder: Responder
+    investigator: Investigator
+    escalation: Escalation
+    store: EvidenceStore
     sweep: Sweep
     operator: Operator
     watch: Watch
@@ -91,6 +105,17 @@ class App:
         self.responder.commit_nsg(nsg_of(message), deadline)
         self.sweep.if_overdue(deadline)
 
+    def on_investigate(self, message: str) -> None:
+        """A message of the investigation queue, or of the guest app's."""
+        deadline = self.budget()
+        self.investigator.take(message, deadline)
+        if not self.settings.guest:
+            self.sweep.if_overdue(deadline)
+
+    def on_poison(self, message: str) -> None:
+        """A message that failed again and again."""
+        self.investigator.poisoned(message)
+
     def serve(self, route: str, request: Request) -> Reply:
         """An operator's request."""
         deadline = self.budget()
@@ -103,6 +128,7 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     """Wire everything. Raises BadSettings or BadPolicy with every mistake in them."""
     settings = load_settings(env)
     policy = load_policy(settings.policy_file)
+    check_names(policy)
     clock = clock or Clock()
     clients = Clients(settings)
     graph = Graph(clients, settings.subscriptions, settings.management_groups, clock)
@@ -124,6 +150,18 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     estate = EstateReader(graph, network, policy.guardrails.ask_first_service_tags)
     surroundings = SurroundingsReader(ledger, estate, policy, clock, settings.home_subscription)
     activity = ActivityLog(clients)
+    dossier, store = Dossier(ledger), EvidenceStore(clients, settings)
+    escalation = Escalation(ledger=ledger, dossier=dossier, channels=Channels(clients, settings),
+                            policy=policy, settings=settings, clock=clock)
+    notifier.heard = escalation.heard
+    tools = Tools(ledger, GuestCommands(clients), store, Logs(clients, settings.workspaces), graph, defender,
+                  activity, Upkeep(clients, graph), policy, settings.poll_seconds)
+    investigator = Investigator(
+        tools=tools, queue=Queue(clients, settings.investigation_queue),
+        guest_queue=Queue(clients, settings.guest_queue) if settings.guest_queue else None,
+        approvals=approvals, escalation=escalation, notifier=notifier, policy=policy, settings=settings,
+        clock=clock,
+    )
     assessor = Assessor(ledger, defender, activity, clock)
     commit = Commit(Parts(
         ledger=ledger, network=network, guards=guards, managed=managed, graph=graph,
@@ -137,9 +175,9 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
         clock=clock,
     )
     responder = Responder(
-        ledger=ledger, survey=survey, commit=commit,
-        queue=CommitQueue(clients, settings.commit_queue), approvals=approvals, assessor=assessor,
-        notifier=notifier, settings=settings, clock=clock,
+        ledger=ledger, survey=survey, commit=commit, queue=CommitQueue(clients, settings.commit_queue),
+        approvals=approvals, assessor=assessor, investigator=investigator, notifier=notifier,
+        settings=settings, clock=clock,
     )
     firewalls = Firewalls(clients, graph, clock)
     removal = Removal(ledger=ledger, firewalls=firewalls, notifier=notifier, ownership=ownership,
@@ -149,15 +187,16 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     desk = Desk(ledger=ledger, firewalls=firewalls, watch=watch, removal=removal, notifier=notifier,
                 clock=clock)
     sweep = Sweep(
-        responder=responder, commit=commit, watch=watch, removal=removal, ledger=ledger,
-        defender=defender, graph=graph,
-        surroundings=surroundings, assessor=assessor, notifier=notifier, policy=policy,
-        ownership=ownership, settings=settings, clock=clock,
+        responder=responder, investigator=investigator, escalation=escalation, commit=commit, watch=watch,
+        removal=removal, ledger=ledger, defender=defender, graph=graph, surroundings=surroundings,
+        assessor=assessor, notifier=notifier, policy=policy, ownership=ownership, settings=settings,
+        clock=clock,
     )
     operator = Operator(
-        responder=responder, survey=survey, commit=commit, ledger=ledger, defender=defender,
-        network=network, managed=managed, graph=graph, notifier=notifier, policy=policy,
-        ownership=ownership, settings=settings, clock=clock,
+        responder=responder, investigator=investigator, escalation=escalation, dossier=dossier,
+        survey=survey, commit=commit, ledger=ledger, defender=defender, network=network, managed=managed,
+        graph=graph, notifier=notifier, policy=policy, ownership=ownership, settings=settings, clock=clock,
     )
     api = Api(operator, FirewallApi(desk, settings, clock), ledger, policy, settings, clock)
-    return App(settings, clock, ledger, responder, sweep, operator, watch, removal, desk, api)
+    return App(settings, clock, ledger, responder, investigator, escalation, store, sweep, operator, watch,
+               removal, desk, api)

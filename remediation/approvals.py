@@ -1,4 +1,5 @@
-"""Questions to people about blocks: one per alert and set of blocks, single use, expiring.
+"""Questions to people: about blocks, one per alert and set of blocks, and about what a step would change in a
+machine; single use, expiring.
 
 A question keeps the claims it is about. A yes claims them anew, whatever became of the blocks
 meanwhile; a no ends the blocks that still wait for this very question.
@@ -10,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 
 from remediation.clock import Clock
+from remediation.investigation.task import Task
 from remediation.ledger import Approval, Claim, Ledger
 from remediation.ledger.work import APPROVAL
 from remediation.model import utc
@@ -53,6 +55,25 @@ class Approvals:
         self._ledger.work.hint(APPROVAL, approval.id, approval.expires)
         self._ledger.control.ask(approval)
         return approval.id
+
+    def ask_for_step(self, task: Task, wants: str, changes: str) -> Approval:
+        """May this step change the machine? The same question while it is open; else another."""
+        now = self._clock.now()
+        text = f"{task.alert_id}|{task.key}|{task.begun}"
+        before = self._ledger.control.approval(_id(text))
+        if before is not None:
+            if before.state == "open" and before.expires > now:
+                return before
+            text = f"{text}|{utc(now)}"
+        approval = Approval(
+            id=_id(text), alert_id=task.alert_id, state="open", claims=(), asks=(f"{wants} ({changes})",),
+            created=now, expires=now + self._policy.inquiry.question, tasks=((task.machine, task.step),),
+            by=task.by)
+        self._notifier.tell("approval", f"a change in a machine waits for approval: {approval.asks[0]}",
+                            alerts=[task.alert_id], approval=approval.id)
+        self._ledger.work.hint(APPROVAL, approval.id, approval.expires)
+        self._ledger.control.ask(approval)
+        return approval
 
 
 def _id(text: str) -> str:

@@ -56,23 +56,24 @@ class Assessor:
             clock, KEEP_SECONDS)
         self._asked: Gather[_Asked, tuple[OtherAlert, ...]] = Gather(self._ask_together, ASKED_TOGETHER)
 
-    def assess(self, record: AlertRecord, deadline: Deadline) -> None:
-        """Weigh the machines of the recorded plan, once. Temporary errors are raised: a later try may find
-        more."""
+    def assess(self, record: AlertRecord, deadline: Deadline) -> AlertRecord:
+        """Weigh the machines of the recorded plan, once → the record now. Temporary errors are raised: a
+        later try may find more."""
         plan = self._ledger.alerts.plan(record)
         suspects = suspects_of(plan or {})
         if not suspects or self._ledger.alerts.assessment(record) is not None:
-            return
+            return record
         try:
             alert = normalise(self._ledger.alerts.raw(record))
         except MalformedAlert as error:  # it was readable when it came; what is known stays as it is
             say(_log, "not-assessed", alerts=[record.alert_id], level=logging.WARNING, error=str(error))
-            return
+            return record
         evidence = self._evidence(alert, [s.id for s in suspects], deadline)
         try:
-            self._ledger.alerts.assessed(record, to_json(weigh(alert, suspects, evidence), evidence))
+            return self._ledger.alerts.assessed(record, to_json(weigh(alert, suspects, evidence), evidence))
         except Conflict:
             say(_log, "assessed-by-another", alerts=[record.alert_id])
+        return record
 
     def _evidence(self, alert: Alert, machines: Sequence[str], deadline: Deadline) -> Evidence:
         now = self._clock.now()

@@ -26,6 +26,8 @@ STOPS = ("/deallocate/action", "/poweroff/action", "/hibernate/action", "/evicts
 RESTARTS = ("/restart/action", "/redeploy/action", "/reimage/action", "/reapply/action")
 LOG_LAGS = timedelta(minutes=20)
 """Events show in the activity log only after some minutes."""
+NOT_LOOKED_AT = "flow records were not looked at"
+"""They are read later, where there are any (`remediation.steps.log_traces`)."""
 KNOWN_PORTS = {"rdp": 3389, "ssh": 22, "sql": 1433}
 
 
@@ -161,7 +163,7 @@ def _likelihood(
         against += bad
     elif one.speaks_out is False and not named:
         against.append("what stands before it does not carry its traffic out")
-    unknown = [*evidence.unknown, "flow records were not looked at"]
+    unknown = [*evidence.unknown, NOT_LOOKED_AT]
     if power in (*OFF, NOT_THERE):
         return Likelihood.UNLIKELY, (f"it did not run: {why}", *for_it, *against, *unknown)
     ran = [f"it ran: {why}"] if power == RUNNING else [f"whether it ran is not known: {why}"]

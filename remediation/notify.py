@@ -1,9 +1,9 @@
-"""Telling a human: a log line and a record in the ledger. Real channels come behind this door."""
+"""Telling a human: a log line and a record in the ledger; `remediation.escalation` carries it to channels."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from remediation.clock import Clock
@@ -24,9 +24,12 @@ class Notifier:
     def __init__(self, control: Control, clock: Clock) -> None:
         self._control = control
         self._clock = clock
+        self.heard: Callable[[list[str]], None] = lambda _: None
+        """Who carries it further, by the alerts it is about."""
 
     def tell(self, kind: str, text: str, *, alerts: Iterable[str] = (), **facts: Any) -> None:
         """`kind` is a short word to filter by, `text` one sentence a tired person understands."""
         text, about = one_line(text), list(alerts)
         say(_log, "notice", alerts=about, level=logging.WARNING, kind=kind, text=text, **facts)
         self._control.tell(self._clock.now(), kind, text, alerts=about, **facts)
+        self.heard(about)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -20,11 +19,15 @@ from remediation.cloud.graph import Graph
 from remediation.cloud.managed import ManagedRules
 from remediation.cloud.network import Network
 from remediation.commit import Commit
+from remediation.dossier import Dossier
 from remediation.errors import BadInput, Conflict, NotFound, RemediationError
+from remediation.escalation import Escalation
 from remediation.guardrails import Hold, Protected
+from remediation.investigation.pack import Pack
+from remediation.investigator import Investigator
 from remediation.ledger import Block, Ledger
 from remediation.ledger.alerts import AlertState, plan_to_json
-from remediation.model import BlockKey, BlockState, Caller, Direction, Verdict, utc
+from remediation.model import BlockState, Caller, Direction, Verdict, utc
 from remediation.notify import Notifier
 from remediation.nsg import Rule, rule_to_arm
 from remediation.owned import Ownership, difference, wanted_rules
@@ -33,22 +36,37 @@ from remediation.prefixes import network
 from remediation.responder import Responder
 from remediation.settings import Settings
 from remediation.survey import Decision, Survey
-from remediation.view import expected, machines_of
+from remediation.view import expected
 
 _log = logging.getLogger(__name__)
-
-SHOWN_BLOCKS, LOOKS_AT_ONCE = 400, 8
-
 
 class Operator:
     """The operators' verbs."""
 
     def __init__(
-        self, *, responder: Responder, survey: Survey, commit: Commit, ledger: Ledger,
-        defender: Defender, network: Network, managed: ManagedRules, graph: Graph, notifier: Notifier,
-        policy: Policy, ownership: Ownership, settings: Settings, clock: Clock,
+        self,
+        *,
+        responder: Responder,
+        investigator: Investigator,
+        escalation: Escalation,
+        dossier: Dossier,
+        survey: Survey,
+        commit: Commit,
+        ledger: Ledger,
+        defender: Defender,
+        network: Network,
+        managed: ManagedRules,
+        graph: Graph,
+        notifier: Notifier,
+        policy: Policy,
+        ownership: Ownership,
+        settings: Settings,
+        clock: Clock,
     ) -> None:
         self._responder = responder
+        self._investigator = investigator
+        self._escalation = escalation
+        self._dossier = dossier
         self._survey = survey
         self._commit = commit
         self._ledger = ledger
@@ -61,7 +79,6 @@ class Operator:
         self._ownership = ownership
         self._settings = settings
         self._clock = clock
-        self._looks = ThreadPoolExecutor(LOOKS_AT_ONCE, "show")
 
     # --- replay ---
 
@@ -232,12 +249,17 @@ class Operator:
         if approval.state != "open" or approval.expires <= now:
             state = approval.state if approval.state != "open" else "expired"
             raise Conflict(f"question {approval_id} is {state} already")
+        if approval.by == caller.name:
+            raise BadInput(
+                "id", "who asked for the change cannot approve it: somebody else has to look at it"
+            )
         self._ledger.work.hint("approval", approval_id, now + timedelta(seconds=60))
         state = "approved" if approve else "rejected"
         if not self._ledger.control.decide(approval, state, caller.name, reason, now):
             raise Conflict(f"question {approval_id} was answered a moment ago")
         touched = self._responder.carry_out(approval_id, deadline)
-        return {"id": approval_id, "state": state, "blocks": [k.id for k in touched]}
+        return {"id": approval_id, "state": state, "blocks": [k.id for k in touched],
+                "steps": [{"machine": m, "step": s} for m, s in approval.tasks]}
 
     # --- pause, protected, looking ---
 
@@ -295,40 +317,20 @@ class Operator:
         ]
 
     def timeline(self, alert_id: str) -> dict[str, Any]:
-        """All that is known of an alert: bodies, normal form, plan, actions with the time of every
-        hop. Raises NotFound."""
-        bodies = self._ledger.alerts.bodies(alert_id)
-        if not bodies:
-            raise NotFound(f"no alert {alert_id}")
-        first = bodies[0]
-        hops = {
-            name: utc(at)
-            for name in ("generated", "event", "received", "verified", "planned", "claimed")
-            if (at := first.time(name)) is not None
-        }
-        plan = self._ledger.alerts.plan(first)
-        blocks = self._blocks_of(plan or {})
-        return {
-            "alertId": alert_id,
-            "state": first.state.value,
-            "alert": alert_to_json(normalise(self._ledger.alerts.raw(first))),
-            "plan": plan,
-            "blocks": [b.to_json() for b in blocks],
-            "machines": machines_of(plan or {}, self._ledger.alerts.assessment(first), blocks),
-            "hops": hops,
-            "actions": self._ledger.alerts.actions(alert_id),
-            "bodies": [
-                {"accusation": b.accusation, "state": b.state.value,
-                 "verdict": b.verdict.value if b.verdict else None}
-                for b in bodies
-            ],
-        }
+        """All that is known of an alert: bodies, normal form, plan, what was found out, actions with the
+        time of every hop. Raises NotFound."""
+        return self._dossier.of(alert_id)
 
-    def _blocks_of(self, plan: Mapping[str, Any]) -> list[Block]:
-        """The blocks that a recorded plan wanted, as they are now, ended ones too."""
-        keys = [BlockKey(b["nsg"], Direction(b["direction"]), b["address"]) for b in plan.get("blocks") or ()]
-        found = self._looks.map(self._ledger.blocks.latest, keys[:SHOWN_BLOCKS])
-        return [b for b in found if b is not None]
+    def pack(self, alert_id: str) -> Pack:
+        """The message to the security team, as it would be now. Raises NotFound."""
+        return self._escalation.pack(alert_id)
+
+    def investigate(
+        self, alert_id: str, caller: Caller, *, machine: str, steps: Sequence[str], reason: str
+    ) -> dict[str, Any]:
+        """Begin an investigation, or do steps anew."""
+        return {"alertId": alert_id,
+                "queued": self._investigator.again(alert_id, caller, machine, steps, reason)}
 
     def health(self, deadline: Deadline) -> dict[str, Any]:
         """What is reachable and what is not; no secrets, no addresses."""
@@ -357,32 +359,6 @@ class Operator:
             "mode": self._settings.mode.value,
             "deployment": self._settings.deployment,
         }
-
-
-def alert_to_json(alert: Any) -> dict[str, Any]:
-    """The normal form as plain data."""
-    return {
-        "alert_id": alert.alert_id,
-        "alert_type": alert.alert_type,
-        "display_name": alert.display_name,
-        "severity": alert.severity,
-        "status": alert.status,
-        "direction": alert.direction.value,
-        "is_sample": alert.is_sample,
-        "intents": list(alert.intents),
-        "start": utc(alert.start) if alert.start else None,
-        "end": utc(alert.end) if alert.end else None,
-        "generated": utc(alert.generated) if alert.generated else None,
-        "resource_ids": list(alert.resource_ids),
-        "attackers": [
-            {"address": a.address, "port": a.port, "source": a.source, "protocol": a.protocol}
-            for a in alert.attackers
-        ],
-        "compromised_entity": alert.compromised_entity,
-        "ext": dict(alert.ext),
-        "own_addresses": list(alert.own_addresses),
-        "warnings": list(alert.warnings),
-    }
 
 
 def _shown(rule: Rule | None) -> Mapping[str, Any] | None:

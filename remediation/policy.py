@@ -35,12 +35,14 @@ type PipelineDrift = Literal["restore", "yield"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one kind of alert gets. `block[0]` is the decisive direction."""
+    """What one kind of alert gets. `block[0]` is the decisive direction. `investigate`: are its machines
+    looked into?"""
 
     mode: Mode
     lifetime: timedelta
     block: tuple[Direction, ...]
     caps: Caps
+    investigate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,34 @@ class Egress:
 
 
 @dataclass(frozen=True, slots=True)
+class Inquiry:
+    """How machines are looked into. `steps`: which steps, in order; `unasked`: those that may change a
+    machine without a person's yes; `machines`: how many of one alert, `again`: not sooner than that after
+    the last time; `question`: how long a person has to answer; `familiar`: beginnings of paths from which
+    programs are expected, besides those known; `resolve`: is the alert resolved in Defender when all is
+    done?"""
+
+    steps: tuple[str, ...]
+    unasked: tuple[str, ...]
+    machines: int
+    again: timedelta
+    question: timedelta
+    familiar: tuple[str, ...]
+    resolve: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """How people are told. `gather`: what happens within that time is one message; `per_hour`: beyond so many
+    messages the rest is told together; `before_expiry`: how long before a block's end an open incident is
+    said again."""
+
+    gather: timedelta
+    per_hour: int
+    before_expiry: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Proxies:
     """What Azure's network does not show: ids of resources (a network stands for all in it) whose clients
     come through a proxy, such as a content delivery network; and of those whose traffic leaves by one."""
@@ -118,6 +148,8 @@ class Policy:
     guardrails: Guardrails
     firewall: Egress
     proxies: Proxies
+    inquiry: Inquiry
+    escalation: Escalation
 
     def row_for(self, alert: Alert) -> Row:
         """The alert type's row, else that of the type its display name stands for, else that
@@ -240,7 +272,8 @@ class _Reader:
         self.mistakes: list[str] = []
 
     def policy(self) -> Policy:
-        known = {"defaults", "direction", "alert", "caps", "rules", "guardrails", "firewall", "proxies"}
+        known = {"defaults", "direction", "alert", "caps", "rules", "guardrails", "firewall", "proxies",
+                 "investigation", "escalation"}
         for extra in sorted(set(self.data) - known):
             self._wrong(extra, f"is no table of the policy (there are {', '.join(sorted(known))})")
         caps = self._fields("caps", Caps, CAPS)
@@ -281,11 +314,23 @@ class _Reader:
         })
         proxies = self._fields("proxies", Proxies, {
             "before": (_list(_resource), ()), "out": (_list(_resource), ())})
+        inquiry = self._fields("investigation", Inquiry, {
+            "steps": (_list(_word), ()), "unasked": (_list(_word), ()), "machines": (_number(1, 500), 20),
+            "again": (duration, timedelta(hours=6)), "question": (duration, timedelta(days=1)),
+            "familiar": (_list(_word), ()), "resolve": (_flag, False),
+        })
+        for extra in sorted(set(inquiry.unasked) - set(inquiry.steps)):
+            self._wrong("investigation", f"unasked: {extra} is not among the steps")
+        escalation = self._fields("escalation", Escalation, {
+            "gather": (duration, timedelta(seconds=20)), "per_hour": (_number(1, 10_000), 60),
+            "before_expiry": (duration, timedelta(hours=2)),
+        })
         if self.mistakes:
             raise BadPolicy(self.mistakes)
         window = Window(rules["priority_first"], rules["priority_last"])
         return Policy(rows, directions, caps, rules["guard"], window, rules["pipeline_drift"],
-                      rules["azure_confirms"], rules["cut_live_flows"], guardrails, egress, proxies)
+                      rules["azure_confirms"], rules["cut_live_flows"], guardrails, egress, proxies,
+                      inquiry, escalation)
 
     def _directions(self, base: Row) -> dict[AlertDirection, Row]:
         given = self._tables("direction")
@@ -307,7 +352,7 @@ class _Reader:
             return base
         values = self._read(where, table, {
             "mode": (_mode, base.mode), "lifetime": (duration, base.lifetime),
-            "block": (_directions, base.block),
+            "block": (_directions, base.block), "investigate": (_flag, base.investigate),
             **{name: (read, getattr(base.caps, name)) for name, (read, _) in CAPS.items()},
         })
         caps = Caps(**{name: values.pop(name) for name in CAPS})

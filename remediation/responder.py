@@ -32,6 +32,7 @@ from remediation.errors import (
     TemporaryError,
 )
 from remediation.gather import GatherBy
+from remediation.investigator import Investigator
 from remediation.ledger import AlertRecord, Approval, Block, Claim, Ledger
 from remediation.ledger.alerts import AlertState
 from remediation.ledger.store import LedgerDown
@@ -108,7 +109,8 @@ class Responder:
 
     def __init__(
         self, *, ledger: Ledger, survey: Survey, commit: Commit, queue: CommitQueue,
-        approvals: Approvals, assessor: Assessor, notifier: Notifier, settings: Settings, clock: Clock,
+        approvals: Approvals, assessor: Assessor, investigator: Investigator, notifier: Notifier,
+        settings: Settings, clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._survey = survey
@@ -116,6 +118,7 @@ class Responder:
         self._queue = queue
         self._approvals = approvals
         self._assessor = assessor
+        self._investigator = investigator
         self._under_way = _UnderWay()
         self._notifier = notifier
         self._settings = settings
@@ -237,13 +240,18 @@ class Responder:
         self._tell(alert, plan)
         keys = self.claim(decision, explicit=False, by="")
         self._look_at_firewalls(decision.alert, plan)
+        looks = self._investigator.wanted(decision.alert, plan)
+        if looks:
+            self._investigator.announce(alert.alert_id)
         done = self.finish(
             record, verified=utc(decision.verified), planned=utc(planned),
             claimed=utc(self._clock.now()) if keys else None, **self._ledger.alerts.plan_facts(plan),
         )
         self.commit_all((k.nsg_id for k in keys), deadline)
         if done is not None and self._under_way.few and not deadline.over:
-            self._assess(done, deadline)
+            done = self._assess(done, deadline)
+            if looks:
+                self._investigator.start(done)
         return Seen(alert.alert_id, plan.mode.value, f"{len(keys)} blocks claimed")
 
     def _look_at_firewalls(self, alert: Alert, plan: Plan) -> None:
@@ -255,14 +263,15 @@ class Responder:
         for network in sorted(networks)[:MOST_NETWORKS]:
             self._ledger.work.network(network, self._clock.now())
 
-    def _assess(self, record: AlertRecord, deadline: Deadline) -> None:
-        """The blocks stand; what cannot be found out now, the sweep looks for."""
+    def _assess(self, record: AlertRecord, deadline: Deadline) -> AlertRecord:
+        """The blocks stand; what cannot be found out now, the sweep looks for → the record now."""
         try:
-            self._assessor.assess(record, deadline)
+            return self._assessor.assess(record, deadline)
         except LedgerDown:
             raise
         except RemediationError as error:
             say(_log, "assessment-left", alerts=[record.alert_id], error=str(error))
+        return record
 
     def _done_under_its_own_id(self, held: Alert, delivered: Alert) -> bool:
         """A body with an id of its own that leads to another alert: that one may be done with."""
@@ -340,11 +349,15 @@ class Responder:
         return list(self._at_once.map(lambda one: self.commit_nsg(one, deadline), once))
 
     def carry_out(self, approval_id: str, deadline: Deadline) -> list[BlockKey]:
-        """Make an answered question's blocks pending (approved) or end them (rejected, expired)."""
+        """Make an answered question's blocks pending (approved) or end them (rejected, expired); or have the
+        steps it is about go on."""
         approval = self._ledger.control.approval(approval_id)
         if approval is None:
             raise NotFound(f"no question {approval_id}")
         if approval.carried_out:
+            return []
+        if approval.tasks:
+            self._investigator.answered(approval)
             return []
         if approval.state == "approved":
             touched = self._claim_approved(approval)

@@ -22,6 +22,16 @@ AZURE_CLOUDS = {
     "management.chinacloudapi.cn": "https://management.chinacloudapi.cn",
 }
 """ARM hosts a token may be sent to. Any other address is taken on loopback only."""
+AZURE_LOGS = {
+    "https://api.loganalytics.io": "https://api.loganalytics.io",
+    "https://api.loganalytics.azure.com": "https://api.loganalytics.io",
+    "https://api.loganalytics.us": "https://api.loganalytics.us",
+    "https://api.loganalytics.azure.cn": "https://api.loganalytics.azure.cn",
+}
+"""Where Log Analytics is asked, and for whom the token is."""
+
+
+GUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +63,18 @@ class Settings:
     retention_days: float
     auth_on: bool
     commit_queue: str
+    investigate: bool
+    investigation_queue: str
+    guest_queue: str
+    guest: bool
+    evidence_connection: str
+    blob_endpoint: str
+    evidence_container: str
+    logs_endpoint: str
+    workspaces: tuple[str, ...]
+    channels: tuple[str, ...]
+    topic: str
+    links: str
 
     @property
     def token_scope(self) -> str:
@@ -118,7 +140,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         s.strip().lower() for s in r.text("RESPONDER_SUBSCRIPTIONS").split(",") if s.strip()
     )
     for one in subscriptions:
-        if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", one):
+        if not re.fullmatch(GUID, one):
             r.mistakes.append(f"RESPONDER_SUBSCRIPTIONS: {one[:60]!r} is no subscription id")
     groups = tuple(g.strip() for g in r.text("RESPONDER_MANAGEMENT_GROUPS").split(",") if g.strip())
     for one in groups:
@@ -128,6 +150,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         r.mistakes.append("RESPONDER_MANAGEMENT_GROUPS: leave out RESPONDER_SUBSCRIPTIONS, or this")
     storage = _storage(r)
     arm = _arm_endpoint(r)
+    evidence = _evidence(r, storage[0])
     budget = r.number("RESPONDER_BUDGET_SECONDS", 15, 2, 20)
     settings = Settings(
         deployment=deployment,
@@ -154,6 +177,17 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         retention_days=r.number("RESPONDER_RETENTION_DAYS", 400, _shortest_retention(arm), 4000),
         auth_on=r.text("WEBSITE_AUTH_ENABLED").lower() == "true",
         commit_queue=r.text("COMMIT_QUEUE", "commit"),
+        investigate=r.read("RESPONDER_INVESTIGATE", True, _on_or_off, "on or off"),
+        investigation_queue=r.text("INVESTIGATION_QUEUE", "investigations"),
+        guest_queue=r.text("GUEST_QUEUE"),
+        guest=r.read("RESPONDER_ROLE", False, _is_guest, "responder or guest"),
+        evidence_connection=evidence[0], blob_endpoint=evidence[1],
+        evidence_container=r.text("EVIDENCE_CONTAINER", "evidence"),
+        logs_endpoint=_logs_endpoint(r),
+        workspaces=_workspaces(r),
+        channels=_channels(r),
+        topic=_topic(r),
+        links=r.text("RESPONDER_LINKS").rstrip("/"),
     )
     if r.mistakes:
         raise BadSettings(r.mistakes)
@@ -186,6 +220,76 @@ def _storage(r: _Reader) -> tuple[str, str, str]:
         "AzureWebJobsStorage__queueServiceUri, or a local connection string"
     )
     return "", "", ""
+
+
+def _evidence(r: _Reader, connection: str) -> tuple[str, str]:
+    """(connection string, blob endpoint) of the account that keeps the evidence: one of its own, else the
+    app's."""
+    url = r.text("EVIDENCE__blobServiceUri", r.text("AzureWebJobsStorage__blobServiceUri"))
+    if url:
+        if not url.startswith("https://") and not is_loopback(url):
+            r.mistakes.append("EVIDENCE__blobServiceUri: must be https")
+        return "", url
+    held = r.text("EVIDENCE", connection)
+    if held and not _local_storage(held):
+        r.mistakes.append("EVIDENCE: a connection string with a key is for local storage only; set "
+                          "EVIDENCE__blobServiceUri")
+    return held, ""
+
+
+def _logs_endpoint(r: _Reader) -> str:
+    url = r.text("LOG_ANALYTICS", "https://api.loganalytics.io").rstrip("/")
+    if url not in AZURE_LOGS and not (is_loopback(url) and url.startswith("https://")):
+        r.mistakes.append(
+            f"LOG_ANALYTICS: must be one of {', '.join(AZURE_LOGS)}; another address is accepted "
+            "on loopback only, so that no token leaves"
+        )
+    return url
+
+
+def _workspaces(r: _Reader) -> tuple[str, ...]:
+    found = tuple(w.strip().lower() for w in r.text("RESPONDER_WORKSPACES").split(",") if w.strip())
+    for one in found:
+        if not re.fullmatch(GUID, one):
+            r.mistakes.append(f"RESPONDER_WORKSPACES: {one[:60]!r} is no workspace's id (a GUID)")
+    return found
+
+
+def _channels(r: _Reader) -> tuple[str, ...]:
+    """Addresses of chats, mailboxes and services, as Apprise writes them. They hold secrets: no mistake
+    shows one."""
+    text = r.text("RESPONDER_NOTIFY")
+    if text.startswith("@Microsoft.KeyVault("):
+        r.mistakes.append("RESPONDER_NOTIFY: the reference to Key Vault was not resolved; look at the app's "
+                          "identity and its right to read the secret")
+        return ()
+    found = tuple(text.split())
+    for n, one in enumerate(found, 1):
+        if "://" not in one:
+            r.mistakes.append(f"RESPONDER_NOTIFY: entry {n} is no address of a channel, such as mailto://…")
+    return found
+
+
+def _topic(r: _Reader) -> str:
+    url = r.text("ESCALATION_TOPIC")
+    host = urlsplit(url).hostname or ""
+    ok = url.startswith("https://") and host.endswith((".eventgrid.azure.net", ".eventgrid.azure.us",
+                                                       ".eventgrid.azure.cn"))
+    if url and not ok and not is_loopback(url):
+        r.mistakes.append("ESCALATION_TOPIC: must be the endpoint of an Event Grid topic")
+    return url
+
+
+def _on_or_off(text: str) -> bool:
+    return {"on": True, "off": False}[text.lower()] if text.lower() in ("on", "off") else _refuse()
+
+
+def _is_guest(text: str) -> bool:
+    return text.lower() == "guest" if text.lower() in ("guest", "responder") else _refuse()
+
+
+def _refuse() -> bool:
+    raise ValueError
 
 
 def _shortest_retention(arm: str) -> float:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from remediation.errors import BadPolicy, BadSettings
 from remediation.policy import load_policy
 from remediation.settings import load_settings, policy_path
+from remediation.steps import check_names
 
 if TYPE_CHECKING:
     from remediation.app import App
@@ -31,7 +32,7 @@ def check(env: Mapping[str, str]) -> list[str]:
     fails and comes again, for a day and then as a dead letter, instead of finding nobody.
     """
     mistakes: list[str] = []
-    for read in (lambda: load_settings(env), lambda: load_policy(policy_path(env))):
+    for read in (lambda: load_settings(env), lambda: check_names(load_policy(policy_path(env)))):
         try:
             read()
         except (BadSettings, BadPolicy) as error:

@@ -118,7 +118,8 @@ class Survey:
     def _worth_a_look(self, alert: Alert) -> bool:
         """Would machines and guards change what is decided?"""
         row = self._policy.row_for(alert)
-        return row.mode is not Mode.NOTIFY and bool(alert.attackers) and not alert.closed
+        blocks = row.mode is not Mode.NOTIFY and bool(alert.attackers)
+        return (blocks or row.investigate) and not alert.closed
 
     def _sight(self, alert: Alert, deadline: Deadline, *, fresh: bool) -> _Sight:
         """Machines, their guards as they are, and what is blocked on them already."""

@@ -20,9 +20,11 @@ from remediation.cloud.defender import Defender
 from remediation.cloud.graph import Graph
 from remediation.commit import Commit, needs_commit
 from remediation.errors import Conflict, MalformedAlert, RemediationError
+from remediation.escalation import Escalation
+from remediation.investigator import Investigator
 from remediation.ledger import AlertRecord, Hint, Ledger
 from remediation.ledger.alerts import AlertState
-from remediation.ledger.work import ALERT, APPROVAL, FIREWALL, NSG, RECHECK, ROGUE
+from remediation.ledger.work import ALERT, APPROVAL, ESCALATION, FIREWALL, INVESTIGATION, NSG, RECHECK, ROGUE
 from remediation.log import say
 from remediation.model import utc
 from remediation.notify import Notifier
@@ -67,11 +69,14 @@ class Sweep:
     """One instance serves all triggers and threads."""
 
     def __init__(
-        self, *, responder: Responder, commit: Commit, watch: Watch, removal: Removal, ledger: Ledger,
+        self, *, responder: Responder, investigator: Investigator, escalation: Escalation, commit: Commit,
+        watch: Watch, removal: Removal, ledger: Ledger,
         defender: Defender, graph: Graph, surroundings: SurroundingsReader, assessor: Assessor,
         notifier: Notifier, policy: Policy, ownership: Ownership, settings: Settings, clock: Clock,
     ) -> None:
         self._responder = responder
+        self._investigator = investigator
+        self._escalation = escalation
         self._commit = commit
         self._watch = watch
         self._removal = removal
@@ -146,6 +151,10 @@ class Sweep:
                 self._watch.follow(hint.id, hint.at, hint.values, deadline)
             elif hint.kind == ROGUE:
                 self._removal.go_on(hint.id, deadline)
+            elif hint.kind == INVESTIGATION:
+                self._investigator.follow(hint.id)
+            elif hint.kind == ESCALATION:
+                self._escalation.follow(hint.id, deadline)
             self._ledger.work.done(hint)
         except RemediationError as error:
             result.left += 1
@@ -302,6 +311,7 @@ class Sweep:
             + self._ledger.blocks.forget_ended(before, over)
             + self._ledger.control.forget(before, over)
             + self._ledger.firewall.forget(before, over)
+            + self._ledger.investigations.forget(before, over)
         )
         if deadline.over:
             self._ledger.control.unfinished_job("retention")

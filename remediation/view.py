@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from remediation.investigation.task import Task, TaskState, Weight
 from remediation.ledger.block import Block
+from remediation.likelihood import NOT_LOOKED_AT, Likelihood
 from remediation.managed import Managed
 from remediation.model import BlockState, Plan, utc
 from remediation.nsg import Nsg
@@ -18,6 +20,7 @@ from remediation.proof import UNMANAGED, Outcome, prove
 from remediation.topology import WAF_POLICY, kind_of
 
 NOT_WEIGHED = {"powerThen": "", "powerReason": "", "likelihood": None, "reasons": ["not weighed yet"]}
+LOG_STEP = "log_traces"
 UNSEEN = "the rule guards it, but the proof did not look at it by itself"
 
 
@@ -59,6 +62,23 @@ def _proof(block: Block, machine: str, *, seen: bool) -> dict[str, Any]:
         "detail": detail if seen else UNSEEN,
         "proven": utc(block.proven) if block.proven and seen else None,
     }
+
+
+def with_traces(machines: Sequence[Mapping[str, Any]], tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """The machines with what the logs showed: a flow record outweighs what was thought before it was read."""
+    looked = next((t for t in tasks if t.step == LOG_STEP and t.state is TaskState.DONE), None)
+    if looked is None:
+        return [dict(m) for m in machines]
+    found = []
+    for m in machines:
+        hits = [s.text for s in looked.signs if s.machine == m["id"] and s.weight is not Weight.NOTE]
+        reasons = [r for r in m["reasons"] if r != NOT_LOOKED_AT]
+        said = [f"the logs show it: {h}" for h in hits[:2]] or [
+            "the logs that are collected show nothing of it"
+        ]
+        found.append({**m, "likelihood": Likelihood.LIKELY.value if hits else m["likelihood"],
+                      "reasons": [*said, *reasons]})
+    return found
 
 
 def expected(

@@ -42,7 +42,9 @@ class Azure:
         self.settings = {"RESPONDER_TABLE_PREFIX": f"t{os.getpid()}n{number}",
                          "RESPONDER_MODE": "enforce", "RESPONDER_DEPLOYMENT": "test",
                          "COMMIT_QUEUE": f"commit-{os.getpid()}-{number}",
-                         "RESPONDER_LEASE_SECONDS": "5"}
+                         "RESPONDER_LEASE_SECONDS": "5", "RESPONDER_INVESTIGATE": "off",
+                         "INVESTIGATION_QUEUE": f"investigations-{os.getpid()}-{number}",
+                         "EVIDENCE_CONTAINER": f"evidence-{os.getpid()}-{number}"}
         self._app: App | None = None
         self._eye: App | None = None
 

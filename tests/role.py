@@ -11,7 +11,7 @@ IDENTITY = "responder-identity"
 
 def role_actions() -> list[str]:
     """The actions of the custom role, as Bicep has them."""
-    block = re.search(r"\bactions: union\(flows, firewalls, \[(.*?)\]\)",
+    block = re.search(r"\bactions: union\([\w, ]*\[(.*?)\]\)",
                       ROLE.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None, "the role names no actions"
     return re.findall(r"'([^']+)'", block[1])
@@ -19,7 +19,24 @@ def role_actions() -> list[str]:
 
 def firewall_actions() -> list[str]:
     """What the role adds where the app may change firewalls."""
-    block = re.search(r"\bvar firewalls = changeFirewalls \? \[(.*?)\]", ROLE.read_text(encoding="utf-8"),
-                      re.DOTALL)
-    assert block is not None, "the role has no part for firewalls"
+    return _part("firewalls")
+
+
+def inquiry_actions() -> list[str]:
+    """What the role adds where machines are looked into."""
+    return _part("inquiry")
+
+
+def _part(name: str) -> list[str]:
+    block = re.search(rf"\bvar {name} = \w+ \? \[(.*?)\]", ROLE.read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None, f"the role has no part for {name}"
     return re.findall(r"'([^']+)'", block[1])
+
+
+def guest_actions() -> list[str]:
+    """What the guest app may do: a role of its own."""
+    text = (ROLE.parent / "guest-role.bicep").read_text(encoding="utf-8")
+    block = re.search(r"\bactions: union\([\w, ]*\[(.*?)\]\)", text, re.DOTALL)
+    assert block is not None, "the guest role names no actions"
+    changing = re.findall(r"\bvar \w+ = \w+ \? \[(.*?)\] : \[\]", text, re.DOTALL)
+    return [a for part in (block[1], *changing) for a in re.findall(r"'(Microsoft[^']+)'", part)]

@@ -19,6 +19,21 @@ var firewalls = changeFirewalls ? [
   'Microsoft.Network/publicIPAddresses/join/action'
 ] : []
 
+@description('May it look into machines from outside: posture, logs? Without it those steps say what is missing.')
+param investigate bool = true
+
+@description('May it resolve alerts in Defender when all is done (policy: [investigation] resolve)?')
+param resolveAlerts bool = false
+
+var inquiry = investigate ? [
+  'Microsoft.Security/assessments/read'
+  'Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems/read'
+  'Microsoft.Authorization/roleAssignments/read'
+  'Microsoft.OperationalInsights/workspaces/query/*/read'
+] : []
+
+var resolving = resolveAlerts ? ['Microsoft.Security/locations/alerts/resolve/action'] : []
+
 var flows = cutLiveFlows ? ['Microsoft.Network/networkSecurityGroups/write'] : []
 
 resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
@@ -30,7 +45,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
     assignableScopes: [subscription().id]
     permissions: [
       {
-        actions: union(flows, firewalls, [
+        actions: union(flows, firewalls, inquiry, resolving, [
           // what a firewall lets out
           'Microsoft.Network/firewallPolicies/read'
           'Microsoft.Network/firewallPolicies/ruleCollectionGroups/read'

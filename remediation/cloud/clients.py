@@ -14,13 +14,14 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from remediation.clock import Deadline
 from remediation.cloud.failures import translated
 from remediation.cloud.retry import retrying
 from remediation.errors import Invalid
-from remediation.settings import Settings
+from remediation.settings import AZURE_LOGS, Settings, is_loopback
 
 if TYPE_CHECKING:
     from azure.core import PipelineClient
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from azure.data.tables import TableServiceClient
     from azure.mgmt.network import NetworkManagementClient
     from azure.mgmt.resourcegraph import ResourceGraphClient
+    from azure.monitor.query import LogsQueryClient
+    from azure.storage.blob import BlobServiceClient
     from azure.storage.queue import QueueClient
 
 _log = logging.getLogger(__name__)
@@ -45,6 +48,10 @@ STORAGE_SCOPE = "https://storage.azure.com/.default"
 EMULATOR = ("devstoreaccount1",
             "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==")
 """The storage emulator's name and key, known to all, which `UseDevelopmentStorage=true` stands for."""
+LOGS_SECONDS = 30.0
+"""A query over days of flow records takes its time."""
+BLOB_SECONDS = (2.0, 10.0)
+EVENTS_SCOPE, EVENTS_API = "https://eventgrid.azure.net/.default", "2018-01-01"
 STORAGE_SECONDS = (2.0, 4.0)
 """To connect and to answer: three tries of a table call stay within what a trigger may take."""
 
@@ -262,6 +269,92 @@ class Clients:
         response = self.network(subscription).send_request(request, **timeouts(deadline))
         response.raise_for_status()
         return response.headers
+
+    def arm_send(
+        self, method: str, path: str, api_version: str, deadline: Deadline,
+        body: Mapping[str, Any] | None = None, **query: str
+    ) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """PUT, POST or DELETE what may be done twice without harm → the answer and its headers. The caller
+        looks at the operation, if the answer names one."""
+        from azure.core.rest import HttpRequest
+
+        def call() -> tuple[dict[str, Any], Mapping[str, str]]:
+            with translated(f"{method} {path}"):
+                request = HttpRequest(method, self._settings.arm_endpoint + path, json=body,
+                                      params={"api-version": api_version, **query})
+                response = self.network(path.split("/")[2]).send_request(request, **timeouts(deadline))
+                response.raise_for_status()
+                held = response.json() if response.text() else {}
+            return held if isinstance(held, dict) else {"value": held}, response.headers
+
+        return retrying(call, deadline, what=f"{method} {path}")
+
+    def arm_operation(self, url: str, deadline: Deadline) -> dict[str, Any]:
+        """The status of an operation by the address that Azure gave for it. Raises Invalid if that is not
+        ARM's: our token goes nowhere else."""
+        if not url.startswith(self._settings.arm_endpoint + "/subscriptions/"):
+            raise Invalid("an operation's address that is not ARM's")
+        from azure.core.rest import HttpRequest
+
+        subscription = urlsplit(url).path.split("/")[2]
+
+        def call() -> dict[str, Any]:
+            with translated("GET operation"):
+                response = self.network(subscription).send_request(
+                    HttpRequest("GET", url), **timeouts(deadline))
+                response.raise_for_status()
+                held = response.json() if response.text() else {}
+            return held if isinstance(held, dict) else {}
+
+        return retrying(call, deadline, what="GET operation")
+
+    def logs(self) -> LogsQueryClient:
+        """azure-monitor-query, for Log Analytics workspaces."""
+
+        def make() -> LogsQueryClient:
+            from azure.core.pipeline.policies import RetryPolicy
+            from azure.monitor.query import LogsQueryClient
+
+            endpoint = self._settings.logs_endpoint
+            return LogsQueryClient(
+                self.credential(), endpoint=endpoint, audience=AZURE_LOGS.get(endpoint, endpoint),
+                retry_policy=RetryPolicy.no_retries(), transport=_transport(CONNECT_SECONDS, LOGS_SECONDS))
+
+        return self._once("logs", make)  # type: ignore[no-any-return]  # kept as Any
+
+    def blobs(self) -> BlobServiceClient:
+        """azure-storage-blob, for the evidence's account."""
+
+        def make() -> BlobServiceClient:
+            from azure.storage.blob import BlobServiceClient
+
+            s = self._settings
+            options: dict[str, Any] = {"retry_total": 0, "transport": _transport(*BLOB_SECONDS)}
+            if s.evidence_connection:
+                return BlobServiceClient.from_connection_string(s.evidence_connection, **options)
+            return BlobServiceClient(s.blob_endpoint, credential=self.credential(), **options)
+
+        return self._once("blobs", make)  # type: ignore[no-any-return]  # kept as Any
+
+    def events(self, endpoint: str, body: Any) -> None:
+        """Publish CloudEvents to a topic of Event Grid, signed in as the app. One request; errors are
+        ours."""
+        from azure.core.rest import HttpRequest
+
+        client: PipelineClient[Any, Any] = self._once("events", self._make_events)
+        with translated("publish an event"):
+            request = HttpRequest("POST", endpoint, json=body, params={"api-version": EVENTS_API}, headers={
+                "content-type": "application/cloudevents-batch+json; charset=utf-8"})
+            # a token goes over TLS, but for a topic on this very machine
+            client.send_request(request, enforce_https=not is_loopback(endpoint)).raise_for_status()
+
+    def _make_events(self) -> PipelineClient[Any, Any]:
+        from azure.core import PipelineClient
+        from azure.core.pipeline.policies import BearerTokenCredentialPolicy, UserAgentPolicy
+
+        signed = BearerTokenCredentialPolicy(self.credential(), EVENTS_SCOPE)
+        return PipelineClient("", policies=[UserAgentPolicy(USER_AGENT), signed],
+                              transport=_transport(CONNECT_SECONDS, READ_SECONDS))
 
     def _note_reads(self, headers: Mapping[str, str]) -> None:
         left = headers.get("x-ms-ratelimit-remaining-subscription-reads", "")

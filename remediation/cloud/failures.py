@@ -128,6 +128,10 @@ def _named(body: Mapping[str, Any], otherwise: str) -> tuple[str, str]:
             message = f"{message} [{detail.get('code')}: {detail.get('message')}]"
             if str(detail.get("code")) in _BY_CODE:
                 code = str(detail["code"])
+    deeper = found.get("innererror")
+    while isinstance(deeper, Mapping):  # Log Analytics: the innermost code says what it is
+        code = str(deeper.get("code") or code)
+        deeper = deeper.get("innererror")
     odata = body.get("odata.error")
     if not code and isinstance(odata, Mapping):
         code = str(odata.get("code") or "")

@@ -8,6 +8,7 @@
 |          | NSG id + `~ended`        | … + `|<claimed at>`           | a block that has ended       |
 | work     | shard                    | `<look at>|<kind>|<id>`       | a hint where to look, when   |
 | leases   | NSG id                   | `lease`, `knock`              | who commits; who waits       |
+| investigations | alert id           | `head`, `task|…`, `told`      | what is found out and told   |
 | control  | `guard`, `approval`, …   | …                             | people's wishes, counters    |
 
 Changes of alerts, blocks, leases, questions, holds and counters are conditional on etags; of hints, notes
@@ -21,13 +22,32 @@ from remediation.ledger.block import Block, Claim, claim_of
 from remediation.ledger.blocks import Blocks
 from remediation.ledger.control import Approval, Control, Pause
 from remediation.ledger.firewall import Approved, Firewall
+from remediation.ledger.investigations import Head, Investigations, Told
 from remediation.ledger.leases import Lease, Leases
 from remediation.ledger.store import Tables
 from remediation.ledger.work import Hint, Work
 
 __all__ = [
-    "AlertRecord", "Alerts", "Approval", "Approved", "Block", "Blocks", "Claim", "Control", "Firewall",
-    "Hint", "Lease", "Leases", "Ledger", "Pause", "Tables", "Work", "claim_of",
+    "AlertRecord",
+    "Alerts",
+    "Approval",
+    "Approved",
+    "Block",
+    "Blocks",
+    "Claim",
+    "Control",
+    "Firewall",
+    "Head",
+    "Hint",
+    "Investigations",
+    "Lease",
+    "Leases",
+    "Ledger",
+    "Pause",
+    "Tables",
+    "Told",
+    "Work",
+    "claim_of",
 ]
 
 
@@ -41,3 +61,4 @@ class Ledger:
         self.leases = Leases(tables, lease_seconds)
         self.control = Control(tables)
         self.firewall = Firewall(tables)
+        self.investigations = Investigations(tables)

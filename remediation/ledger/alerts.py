@@ -220,24 +220,34 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "reasons": list(plan.reasons),
         "notices": list(plan.notices),
         "machines": [
-            {"id": m.id, "path": list(m.path), "power": m.power, "ports": [str(p) for p in m.ports],
-             "speaksOut": m.speaks_out, **({"created": m.created} if m.created else {}),
-             "guards": list(dict.fromkeys(g for n in m.nics for g in n.guards))}
+            {
+                "id": m.id,
+                "path": list(m.path),
+                "power": m.power,
+                "ports": [str(p) for p in m.ports],
+                "speaksOut": m.speaks_out,
+                "addresses": [a for n in m.nics for a in n.private_addresses],
+                **({"created": m.created} if m.created else {}),
+                "guards": list(dict.fromkeys(g for n in m.nics for g in n.guards)),
+            }
             for m in plan.machines[:SHOWN_MACHINES]
         ],
         "machineCount": len(plan.machines),
         "blocks": [
             {
-                "id": b.key.id, "nsg": b.key.nsg_id, "direction": b.key.direction.value,
-                "address": b.key.address, "lifetimeSeconds": int(b.lifetime.total_seconds()),
-                "decisive": b.decisive, "asks": list(b.ask),
+                "id": b.key.id,
+                "nsg": b.key.nsg_id,
+                "direction": b.key.direction.value,
+                "address": b.key.address,
+                "lifetimeSeconds": int(b.lifetime.total_seconds()),
+                "decisive": b.decisive,
+                "asks": list(b.ask),
                 "machines": sorted({t.machine_id for t in b.targets})[:SHOWN_PER_BLOCK],
             }
             for b in plan.blocks
         ],
         "skipped": [
-            {"address": s.address, "reason": s.reason, "resource": s.resource_id}
-            for s in plan.skipped
+            {"address": s.address, "reason": s.reason, "resource": s.resource_id} for s in plan.skipped
         ],
     }
 

@@ -28,7 +28,9 @@ FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A question to a person about the claims of one alert. Single use, and it expires."""
+    """A question to a person about the claims of one alert, or about what a step would change in a machine
+    (`tasks`: machine and step). Single use, and it expires. `by` asked for it: who answers is somebody
+    else."""
 
     id: str
     alert_id: str
@@ -41,6 +43,8 @@ class Approval:
     decided: datetime | None = None
     reason: str = ""
     carried_out: bool = False
+    tasks: tuple[tuple[str, str], ...] = ()
+    by: str = ""
     etag: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -48,7 +52,8 @@ class Approval:
         return {
             "id": self.id, "alertId": self.alert_id, "state": self.state, "asks": list(self.asks),
             "created": utc(self.created), "expires": utc(self.expires),
-            "decidedBy": self.decided_by, "reason": self.reason,
+            "decidedBy": self.decided_by, "reason": self.reason, "requestedBy": self.by,
+            "steps": [{"machine": m, "step": s} for m, s in self.tasks],
             **({"decided": utc(self.decided)} if self.decided else {}),
             "blocks": [
                 {"id": k.id, "nsg": k.nsg_id, "direction": k.direction.value, "address": k.address}
@@ -247,10 +252,13 @@ class Control:
             "facts": json.dumps(facts, default=str)[:30_000],
         })
 
-    def notices(self) -> Iterator[dict[str, Any]]:
-        """All notices, oldest first."""
+    def notices(self, since: datetime | None = None) -> Iterator[dict[str, Any]]:
+        """All notices, or those from then on, oldest first."""
+        rows = self._table.query(
+            "PartitionKey eq @p and RowKey ge @k", p="notice", k=utc(since) if since else ""
+        )
         yield from self._table.all_parsed(
-            self._table.query("PartitionKey eq @p", p="notice"), lambda r: {
+            rows, lambda r: {
                 "at": r.text("at"), "kind": r.text("kind"), "text": r.text("text"),
                 **json.loads(r.text("facts") or "{}")})
 
@@ -275,10 +283,17 @@ def _protected(row: Row) -> Protected:
 
 def _approval_values(a: Approval) -> dict[str, Any]:
     return {
-        "alertId": a.alert_id, "state": a.state, "created": utc(a.created),
-        "expires": utc(a.expires), "by": a.decided_by, "reason": a.reason,
-        "decided": utc(a.decided) if a.decided else None, "carriedOut": a.carried_out,
+        "alertId": a.alert_id,
+        "state": a.state,
+        "created": utc(a.created),
+        "expires": utc(a.expires),
+        "by": a.decided_by,
+        "reason": a.reason,
+        "decided": utc(a.decided) if a.decided else None,
+        "carriedOut": a.carried_out,
         "asks": json.dumps(list(a.asks)),
+        "requestedBy": a.by,
+        "tasks": json.dumps([list(t) for t in a.tasks]),
         **pack("claims", [claim_to_json(c) for c in a.claims]),
     }
 
@@ -293,5 +308,6 @@ def _approval(row: Row) -> Approval:
         created=from_utc(str(values["created"])), expires=from_utc(str(values["expires"])),
         decided_by=str(values.get("by") or ""), reason=str(values.get("reason") or ""),
         decided=from_utc(str(decided)) if decided else None,
-        carried_out=bool(values.get("carriedOut")), etag=etag,
+        carried_out=bool(values.get("carriedOut")), by=str(values.get("requestedBy") or ""),
+        tasks=tuple((str(m), str(s)) for m, s in json.loads(str(values.get("tasks") or "[]"))), etag=etag,
     )

@@ -29,6 +29,9 @@ LEFT_AT_MOST = 10_000
 ALERT, NSG, RECHECK, APPROVAL = "alert", "nsg", "recheck", "approval"
 FIREWALL, ROGUE = "firewall", "rogue"
 """A firewall, or a network whose firewalls are to be looked at; and an incident to go on with."""
+INVESTIGATION, ESCALATION = "investigation", "escalation"
+"""An alert whose machines are looked into; and one of which people are to be told."""
+LATER_KINDS = (FIREWALL, ROGUE, INVESTIGATION, ESCALATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +104,23 @@ class Work:
         """Leave a hint to go on with this incident then."""
         self.hint(ROGUE, incident_id, at)
 
+    def investigation(self, alert_id: str, at: datetime) -> None:
+        """Leave a hint to see how an alert's investigation comes on, or to begin it, then."""
+        self.hint(INVESTIGATION, alert_id, bucket(at, GRAIN_SECONDS))
+
+    def escalation(self, alert_id: str, at: datetime) -> None:
+        """Leave a hint to tell people of an alert then; what happens until then is told with it."""
+        self.hint(ESCALATION, alert_id, bucket(at, GRAIN_SECONDS))
+
     def alert(self, alert_id: str, accusation: str, at: datetime) -> None:
         """Leave a hint to look at this body of an alert then."""
         self.hint(ALERT, f"{alert_id}|{accusation}", bucket(at, GRAIN_SECONDS),
                   alert=alert_id, accusation=accusation)
 
     def due(self, now: datetime, most: int) -> list[Hint]:
-        """What is to be looked at now, at most so many: NSGs and questions before firewalls, which take
-        long, and before alerts, so that a flood of them keeps no lift waiting; then the oldest first."""
+        """What is to be looked at now, at most so many: NSGs and questions before firewalls and
+        investigations, which take long, and before alerts, so that a flood of them keeps no lift waiting;
+        then the oldest first."""
         urgent = self._due(f"kind ne '{ALERT}'", now, most)
         rest = self._due(f"kind eq '{ALERT}'", now, most - len(urgent)) if len(urgent) < most else []
         return urgent + rest
@@ -121,7 +133,7 @@ class Work:
                 now=utc(now) + "~",
             )
             found += itertools.islice(self._table.all_parsed(rows, _hint, aside=True), most)
-        return sorted(found, key=lambda h: (h.kind in (FIREWALL, ROGUE), h.at))[:most]
+        return sorted(found, key=lambda h: (h.kind in LATER_KINDS, h.at))[:most]
 
     def done(self, hint: Hint) -> None:
         """Take the hint away, unless someone has written it anew meanwhile."""

@@ -30,6 +30,8 @@ class Site:
         self.settings = {
             "RESPONDER_MODE": "enforce", "RESPONDER_DEPLOYMENT": "host",
             "RESPONDER_TABLE_PREFIX": f"h{self.number}", "COMMIT_QUEUE": f"commit-h{self.number}",
+            "INVESTIGATION_QUEUE": f"investigations-h{self.number}",
+            "EVIDENCE_CONTAINER": f"evidence-h{self.number}",
             "SWEEP_SCHEDULE": "0 0 0 1 1 *",
         }
         self.hosts: list[FunctionsHost] = []

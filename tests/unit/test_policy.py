@@ -161,3 +161,10 @@ def test_proxies_are_resource_ids():
     assert policy.proxies.before == ()
     with pytest.raises(BadPolicy, match=r"proxies: before: entry 1 \('proxy'\) must be a resource id"):
         parse_policy(NEVER + '[proxies]\nbefore = ["proxy"]')
+
+
+def test_what_may_be_changed_unasked_must_be_among_the_steps():
+    with pytest.raises(BadPolicy, match="unasked: updates is not among the steps"):
+        parse_policy(NEVER + '[investigation]\nsteps = ["posture"]\nunasked = ["updates"]')
+    found = parse_policy(NEVER + '[investigation]\nsteps = ["updates"]\nunasked = ["updates"]').inquiry
+    assert (found.unasked, found.machines, found.again) == (("updates",), 20, timedelta(hours=6))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from remediation.investigation.task import Sign, Task, TaskState, Weight
 from remediation.ledger.alerts import plan_to_json
 from remediation.ledger.block import Block
+from remediation.likelihood import NOT_LOOKED_AT
 from remediation.model import (
     BlockKey,
     BlockState,
@@ -23,7 +25,7 @@ from remediation.model import (
 from remediation.nsg import Nsg, Rule
 from remediation.owned import Ownership
 from remediation.policy import load_policy
-from remediation.view import UNSEEN, expected, machines_of
+from remediation.view import UNSEEN, expected, machines_of, with_traces
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = BlockKey("/nsg", Direction.OUTBOUND, "198.51.100.7")
@@ -108,3 +110,18 @@ def test_what_is_stopped_before_a_gateway_is_shown_with_it_and_no_other_alerts_m
     shown = machines_of(plan_to_json(gate), None, [block])
     assert [m["id"] for m in shown] == ["/vm1", "/vm2", "/agw"]
     assert shown[-1]["proof"][0]["outcome"] == "active"
+
+
+def test_flow_records_outweigh_what_was_thought_before_they_were_read():
+    machines = [
+        {"id": f"/vm{n}", "likelihood": "unlikely", "reasons": ["no port", NOT_LOOKED_AT]} for n in (1, 2, 3)
+    ]
+    looked = Task(alert_id="a", step="log_traces", state=TaskState.DONE, signs=(
+        Sign(Weight.LIKELY, "10.0.0.1 → 198.51.100.7:443", "/vm1"), Sign(Weight.NOTE, "denied", "/vm2")))
+    one, two, three = with_traces(machines, [looked])
+    assert (one["likelihood"], one["reasons"]) == (
+        "likely", ["the logs show it: 10.0.0.1 → 198.51.100.7:443", "no port"])
+    for other in (two, three):
+        assert (other["likelihood"], other["reasons"]) == (
+            "unlikely", ["the logs that are collected show nothing of it", "no port"])
+    assert with_traces(machines, [replace(looked, state=TaskState.RUNNING)]) == machines

@@ -1,0 +1,69 @@
+"""Where people hear of an alert: channels by address (Apprise: Teams, Slack, e-mail, PagerDuty, Opsgenie,
+webhooks and a hundred more), and a topic of Event Grid for other systems.
+
+The addresses hold secrets: they are never logged, and a channel is known by a hash of its address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from remediation.clock import Deadline
+from remediation.cloud.clients import Clients
+from remediation.errors import RemediationError, Unavailable
+from remediation.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+TOPIC = "topic"
+SEVERITIES = {"high": "failure", "medium": "warning", "low": "info"}
+
+
+class Channels:
+    """Sends. Each channel by itself: one that is down does not keep the others from hearing."""
+
+    def __init__(self, clients: Clients, settings: Settings) -> None:
+        self._clients = clients
+        self._topic = settings.topic
+        self._addresses = {hashlib.sha256(url.encode()).hexdigest()[:12]: url for url in settings.channels}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All channels, by name."""
+        return (*self._addresses, *((TOPIC,) if self._topic else ()))
+
+    def send(self, name: str, title: str, text: str, severity: str, event: Mapping[str, Any]) -> None:
+        """Tell one channel. Raises Unavailable if it does not take it."""
+        if name == TOPIC:
+            self._clients.events(self._topic, [dict(event)])
+            return
+        from apprise import Apprise, NotifyFormat, NotifyType
+
+        url = self._addresses[name]
+        one = Apprise()
+        if not one.add(url):
+            raise Unavailable(
+                f"channel {name} ({url.partition('://')[0]}): its address is none that is known"
+            )
+        took = one.notify(text, title=title, body_format=NotifyFormat.TEXT,
+                          notify_type=NotifyType(SEVERITIES.get(severity.lower(), "info")))
+        if not took:
+            raise Unavailable(f"channel {name} ({url.partition('://')[0]}) did not take the message")
+
+    def try_all(self, names: tuple[str, ...], title: str, text: str, severity: str,
+                event: Mapping[str, Any], deadline: Deadline) -> tuple[str, ...]:
+        """Tell these → those that have taken it; the others are to be tried again."""
+        took = []
+        for name in names:
+            if deadline.over:
+                break
+            try:
+                self.send(name, title, text, severity, event)
+            except RemediationError as error:
+                _log.warning("not told: %s", error)
+                continue
+            took.append(name)
+        return tuple(took)

@@ -1,0 +1,193 @@
+"""The escalation: one message for each alert, told anew only when something of weight has changed.
+
+Whatever happens to an alert leaves a hint (`due`); the sweep follows it a little later, so that what happens
+together is told together. What the message says is recorded before it is sent, and each channel that has
+taken it, after: so it arrives at least once, and a channel that is down is tried again. Nothing here holds up
+containment.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from remediation.clock import Clock, Deadline
+from remediation.cloud.channels import Channels
+from remediation.dossier import Dossier
+from remediation.errors import Conflict, NotFound
+from remediation.investigation.pack import Pack, make
+from remediation.investigation.redact import shown
+from remediation.ledger import Ledger, Told
+from remediation.log import say
+from remediation.model import utc
+from remediation.policy import Policy
+from remediation.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+NOTICES = "~notices"
+"""In place of an alert's id: what concerns none."""
+MESSAGES = "~messages"
+MOST_TOGETHER = 25
+LONGEST_PAUSE = timedelta(hours=1)
+EVENT_TYPE = "DefenderResponder.Escalation"
+
+
+class Escalation:
+    """One instance serves all threads."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        dossier: Dossier,
+        channels: Channels,
+        policy: Policy,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._dossier = dossier
+        self._channels = channels
+        self._policy = policy
+        self._settings = settings
+        self._clock = clock
+
+    # --- what happens ---
+
+    def due(self, alert_id: str) -> None:
+        """Something happened to the alert: people may have to hear of it."""
+        if self._channels.names:
+            self._ledger.work.escalation(alert_id, self._clock.now() + self._policy.escalation.gather)
+
+    def heard(self, alerts: Iterable[str]) -> None:
+        """Something was said that a person should see (`Notifier.tell`)."""
+        for one in list(dict.fromkeys(alerts)) or [NOTICES]:
+            self.due(one)
+
+    # --- telling ---
+
+    def pack(self, alert_id: str) -> Pack:
+        """The message as it would be now. Raises NotFound."""
+        return make(self._dossier.of(alert_id), self._links(alert_id))
+
+    def _links(self, alert_id: str) -> dict[str, str]:
+        """They lead to what there is to see, and approve nothing."""
+        base = self._settings.links
+        return {"Timeline": f"{base}/api/alerts/{alert_id}"} if base else {}
+
+    def follow(self, alert_id: str, deadline: Deadline) -> None:
+        """Tell people of an alert, if there is something new. Raises temporary errors of the ledger."""
+        if alert_id == NOTICES:
+            self._tell_notices(deadline)
+            return
+        try:
+            pack = self.pack(alert_id)
+        except NotFound:
+            return  # forgotten by the retention
+        told = self._ledger.investigations.told(alert_id)
+        if not pack.why and not told.version:
+            return
+        if pack.digest == told.digest:
+            if not self._missing(told):
+                return
+        else:
+            if not self._room():
+                self._postpone(alert_id)
+                return
+            told = replace(
+                told,
+                version=told.version + 1,
+                digest=pack.digest,
+                at=self._clock.now(),
+                arrived=(),
+                attempts=0,
+                said=pack.to_json(),
+            )
+        update = f" [update {told.version - 1}]" if told.version > 1 else ""
+        title = f"{pack.severity}: {pack.title}{update}"
+        self._send(
+            alert_id,
+            told,
+            title,
+            f"{pack.text()}\n\nAlert {alert_id}",
+            pack.severity,
+            pack.to_json(),
+            deadline,
+        )
+
+    def _missing(self, told: Told) -> tuple[str, ...]:
+        return tuple(n for n in self._channels.names if n not in told.arrived)
+
+    def _send(self, alert_id: str, told: Told, title: str, text: str, severity: str,
+              data: Mapping[str, Any], deadline: Deadline) -> None:
+        """Recorded, sent, and where it has arrived recorded again."""
+        try:
+            told = self._ledger.investigations.save_told(alert_id, told)
+        except Conflict:
+            say(_log, "told-by-another", alerts=[alert_id])
+            return
+        event = {
+            "specversion": "1.0",
+            "id": f"{alert_id}:{told.version}",
+            "type": EVENT_TYPE,
+            "source": f"/defender-responder/{self._settings.deployment}",
+            "subject": alert_id,
+            "time": utc(told.at or self._clock.now()),
+            "datacontenttype": "application/json",
+            "data": data,
+        }
+        took = self._channels.try_all(self._missing(told), title, text, severity, event, deadline)
+        told = replace(told, arrived=(*told.arrived, *took), attempts=told.attempts + 1)
+        if self._missing(
+            told
+        ):  # the hint before the row: a crash between has it told twice, never not at all
+            wait = min(LONGEST_PAUSE, self._policy.escalation.gather * 2 ** min(told.attempts, 10))
+            self._ledger.work.escalation(alert_id, self._clock.now() + wait)
+        self._ledger.investigations.save_told(alert_id, told)
+        say(_log, "told", alerts=[alert_id], version=told.version, arrived=len(told.arrived),
+            of=len(self._channels.names))
+
+    # --- many at once, and what concerns no alert ---
+
+    def _room(self) -> bool:
+        """Is this message within the hour's?"""
+        most = self._policy.escalation.per_hour
+        return self._ledger.control.reserve(MESSAGES, self._clock.now(), 1, most) > 0
+
+    def _postpone(self, alert_id: str) -> None:
+        """Too many in this hour: it is named with the others, and told by itself in the next."""
+        now = self._clock.now()
+        following = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+        self._ledger.work.escalation(alert_id, following + self._policy.escalation.gather)
+        told = self._ledger.investigations.told(NOTICES)
+        waiting = list(dict.fromkeys((*told.said.get("waiting", ()), alert_id)))[-1000:]
+        self._ledger.work.escalation(NOTICES, now + self._policy.escalation.gather)
+        self._ledger.investigations.save_told(NOTICES, replace(told, said={**told.said, "waiting": waiting}))
+
+    def _tell_notices(self, deadline: Deadline) -> None:
+        """What was said since the last time that concerns no alert, as one message."""
+        told = self._ledger.investigations.told(NOTICES)
+        since = told.at
+        found = [n for n in self._ledger.control.notices(since) if not n.get("alerts")]
+        waiting = list(told.said.get("waiting", ()))
+        lines = [f"{n['at'][:16].replace('T', ' ')} {n['kind']}: {shown(str(n['text']), 400)}"
+                 for n in found[-MOST_TOGETHER:]]
+        if len(found) > MOST_TOGETHER:
+            lines.insert(0, f"{len(found) - MOST_TOGETHER} notices before these are in the ledger")
+        if waiting:
+            lines.append(f"{len(waiting)} alerts more than are told by themselves in an hour: "
+                         + ", ".join(waiting[:10]) + ("…" if len(waiting) > 10 else ""))
+        if not lines:
+            if self._missing(told) and told.said.get("lines"):
+                self._send(NOTICES, told, "Defender responder", "\n".join(told.said["lines"]), "low",
+                           {"lines": told.said["lines"]}, deadline)
+            return
+        undelivered = list(told.said.get("lines", ())) if self._missing(told) and told.at else []
+        lines = [*undelivered, *lines][-4 * MOST_TOGETHER:]
+        told = replace(told, version=told.version + 1, at=self._clock.now(), arrived=(), attempts=0,
+                       said={"lines": lines})
+        self._send(NOTICES, told, "Defender responder", "\n".join(lines), "low", {"lines": lines}, deadline)

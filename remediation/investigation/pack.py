@@ -1,0 +1,327 @@
+"""All that is known of an alert → the message to the security team. Pure.
+
+Five lines say what happened, what was done, what is proven, what is open and what a person should do next;
+then each machine, the gravest first, with what was seen of it. Everything that an attacker can have written
+has been made harmless (`redact.shown`); command lines lose their secrets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from remediation.investigation.redact import shown
+from remediation.investigation.task import Weight
+
+MOST_MACHINES, MOST_SIGNS, MOST_NEXT = 12, 6, 6
+WEIGHTS = (Weight.CONFIRMED.value, Weight.LIKELY.value, "possible", "unlikely", "")
+EMPTY: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class MachineNote:
+    """One machine in the message. `standing`: confirmed, likely, possible, unlikely or ''."""
+
+    id: str
+    way: str
+    standing: str
+    signs: tuple[str, ...]
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """The message. `why`: the occasions for telling people, '' if there is none yet."""
+
+    alert_id: str
+    title: str
+    severity: str
+    happened: str
+    done: str
+    proven: str
+    open: str
+    next: tuple[str, ...]
+    machines: tuple[MachineNote, ...]
+    left: int
+    counts: Mapping[str, int]
+    why: tuple[str, ...]
+    links: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The same as long as nothing of weight has changed."""
+        said = [self.title, self.done, self.proven, self.open, list(self.next), list(self.why),
+                [(m.id, m.standing, m.signs) for m in self.machines]]
+        return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode(errors="replace")).hexdigest()[:24]
+
+    def to_json(self) -> dict[str, Any]:
+        """For the API and for other systems."""
+        return {
+            "alertId": self.alert_id,
+            "title": self.title,
+            "severity": self.severity,
+            "happened": self.happened,
+            "done": self.done,
+            "proven": self.proven,
+            "open": self.open,
+            "next": list(self.next),
+            "machines": [
+                {
+                    "id": m.id,
+                    "way": m.way,
+                    "standing": m.standing,
+                    "signs": list(m.signs),
+                    "steps": list(m.steps),
+                }
+                for m in self.machines
+            ],
+            "moreMachines": self.left,
+            "counts": dict(self.counts),
+            "why": list(self.why),
+            "links": dict(self.links),
+        }
+
+    def text(self) -> str:
+        """As people read it, in plain lines."""
+        lines = [
+            f"What happened: {self.happened}",
+            f"What was done: {self.done}",
+            f"What is proven: {self.proven}",
+            f"What is open: {self.open}",
+            "What to do next: " + (" ".join(f"({n}) {t}" for n, t in enumerate(self.next, 1)) or "nothing"),
+        ]
+        for m in self.machines:
+            lines += [
+                "",
+                f"{_last(m.id)}: {m.standing or 'not judged'}" + (f", by way of {m.way}" if m.way else ""),
+            ]
+            lines += [f"  - {s}" for s in m.signs]
+            lines += [f"    {s}" for s in m.steps]
+        if self.left:
+            lines += ["", f"and {self.left} machines more"]
+        if self.links:
+            lines += ["", *(f"{name}: {url}" for name, url in self.links.items())]
+        return "\n".join(lines)
+
+
+def make(dossier: Mapping[str, Any], links: Mapping[str, str]) -> Pack:
+    """The pack of an alert's dossier (`remediation.dossier`)."""
+    alert, plan = dossier["alert"], dossier.get("plan") or EMPTY
+    blocks = dossier.get("blocks") or ()
+    inquiry = dossier.get("investigation") or EMPTY
+    tasks = inquiry.get("tasks") or ()
+    machines = [_machine(m, tasks, inquiry) for m in dossier.get("machines") or ()]
+    machines.sort(key=lambda m: WEIGHTS.index(m.standing))
+    interesting = [m for m in machines if m.signs or m.steps or m.standing in WEIGHTS[:2]] or machines
+    counts = Counter(str(t["state"]) for t in tasks)
+    questions = _questions(blocks, tasks)
+    return Pack(
+        alert_id=str(dossier["alertId"]),
+        title=shown(str(alert.get("display_name") or alert.get("alert_type") or "an alert"), 120),
+        severity=str(alert.get("severity") or "?"),
+        happened=_happened(alert, dossier.get("machines") or ()),
+        done=_done(plan, blocks, inquiry, counts),
+        proven=_proven(blocks),
+        open=_open(blocks, tasks, plan, questions),
+        next=_next(machines, blocks, tasks, questions),
+        machines=tuple(interesting[:MOST_MACHINES]), left=max(0, len(interesting) - MOST_MACHINES),
+        counts=dict(counts), why=_why(machines, blocks, questions, plan, inquiry), links=links)
+
+
+def _machine(
+    machine: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], inquiry: Mapping[str, Any]
+) -> MachineNote:
+    mine = [t for t in tasks if t["machine"] == machine["id"]]
+    signs = [s for t in tasks for s in t["signs"] if (s.get("machine") or t["machine"]) == machine["id"]]
+    signs.sort(key=lambda s: Weight(s["weight"]).rank)
+    texts = [shown(str(s["text"]), 260) for s in signs]
+    alone = (inquiry.get("peculiar") or {}).get(machine["id"]) or ()
+    texts += [f"it alone of its pool runs {shown(str(a), 120)}" for a in alone[:3]]
+    gravest = str(signs[0]["weight"]) if signs else Weight.NOTE.value
+    if gravest == Weight.NOTE.value and alone:
+        gravest = Weight.LIKELY.value
+    standing = gravest if gravest in WEIGHTS[:2] else str(machine.get("likelihood") or "")
+    left = (inquiry.get("leftOut") or {}).get(machine["id"])
+    steps = [_step(t) for t in mine] + ([f"not looked into: {shown(str(left))}"] if left else [])
+    return MachineNote(
+        str(machine["id"]),
+        shown(" → ".join(map(str, _way(machine))), 200),
+        standing if standing in WEIGHTS else "",
+        tuple(dict.fromkeys(texts))[:MOST_SIGNS],
+        tuple(steps),
+    )
+
+
+def _way(machine: Mapping[str, Any]) -> Sequence[Any]:
+    """How it was found, where it was not named itself."""
+    path = machine.get("path") or ()
+    return path if len(path) > 1 else ()
+
+
+def _step(task: Mapping[str, Any]) -> str:
+    said = "; ".join(t for t in (str(task["says"]), str(task["reason"])) if t)
+    return f"{task['step']}: {task['state']}" + (f" – {shown(said, 220)}" if said else "")
+
+
+def _happened(alert: Mapping[str, Any], machines: Sequence[Mapping[str, Any]]) -> str:
+    attackers = [shown(str(a["address"]), 60) for a in alert.get("attackers") or ()]
+    names = [_last(str(m["id"])) for m in machines]
+    what = shown(str(alert.get("display_name") or alert.get("alert_type") or ""), 120)
+    where = (
+        _some(names)
+        if names
+        else shown(str(alert.get("compromised_entity") or "no machine that is known"), 80)
+    )
+    when = str(alert.get("start") or alert.get("generated") or "?")[:16].replace("T", " ")
+    with_whom = f", with {_some(attackers)}" if attackers else ""
+    return f"{what}: {where}{with_whom}, since {when} UTC"
+
+
+def _done(plan: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]], inquiry: Mapping[str, Any],
+          counts: Mapping[str, int]) -> str:
+    said = []
+    standing = [b for b in blocks if b["state"] in ("active", "shadowed", "pending")]
+    if standing:
+        addresses = sorted({str(b["address"]) for b in standing})
+        until = min((str(b["expires"]) for b in standing if b.get("expires")), default="")
+        said.append(f"{_some(addresses)} denied by {_many(len({b['nsg'] for b in standing}), 'guard')}"
+                    + (f", until {until[:16].replace('T', ' ')} UTC" if until else ""))
+    lifted = sum(b["state"] in ("lifted", "revoked") for b in blocks)
+    if lifted:
+        said.append(f"{_many(lifted, 'block')} lifted again")
+    if not said:
+        said.append(
+            f"nothing was blocked ({plan.get('mode') or 'no plan'}"
+            + (f": {shown('; '.join(plan.get('reasons') or ()), 120)}" if plan.get("reasons") else "")
+            + ")"
+        )
+    if counts:
+        total = sum(counts.values())
+        said.append(
+            f"{_many(total, 'step')} on {_many(len(inquiry.get('machines') or ()), 'machine')}: "
+            + ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+        )
+    return "; ".join(said)
+
+
+def _proven(blocks: Sequence[Mapping[str, Any]]) -> str:
+    active = [b for b in blocks if b["state"] == "active"]
+    shadowed = [b for b in blocks if b["state"] == "shadowed"]
+    said = []
+    if active:
+        said.append(f"{len(active)} of {_many(len(blocks), 'block')} in effect, read back and evaluated")
+    for b in shadowed[:3]:
+        why = b.get("shadowedBy") or b.get("detail") or "what is not known"
+        said.append(f"{b['direction']} on {_last(str(b['nsg']))} has NO effect: {shown(str(why), 100)}")
+    return "; ".join(said) or "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    id: str
+    text: str
+
+
+def _questions(blocks: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]]) -> list[_Question]:
+    found: dict[str, str] = {}
+    for b in blocks:
+        if b["state"] == "waiting" and b.get("question"):
+            found.setdefault(str(b["question"]), f"may {b['address']} be blocked? "
+                             + shown("; ".join(b.get("asks") or ()), 140))
+    for t in tasks:
+        if t["state"] == "waiting":
+            found[str(t["approval"])] = f"{_last(str(t['machine']))}: {shown(str(t['reason']), 140)}"
+    return [_Question(i, text) for i, text in found.items() if i]
+
+
+def _open(blocks: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]], plan: Mapping[str, Any],
+          questions: Sequence[_Question]) -> str:
+    said = []
+    if questions:
+        said.append(f"{_many(len(questions), 'question')} for a person")
+    failed = [b for b in blocks if b["state"] in ("failed", "overridden")]
+    said += [f"the block on {_last(str(b['nsg']))} {b['state']}: {shown(str(b.get('detail') or ''), 120)}"
+             for b in failed[:3]]
+    broken = [t for t in tasks if t["state"] == "failed"]
+    said += [
+        f"{t['step']} on {_last(str(t['machine'])) or 'the alert'} failed: {shown(str(t['reason']), 100)}"
+        for t in broken[:4]
+    ]
+    skipped = [s for s in plan.get("skipped") or () if s.get("reason")]
+    said += [f"{shown(str(s.get('address') or _last(str(s.get('resource')))), 60)} left alone: "
+             f"{shown(str(s['reason']), 100)}" for s in skipped[:3]]
+    running = sum(t["state"] in ("queued", "running") for t in tasks if t["step"] != "watch")
+    if running:
+        said.append(f"{_many(running, 'step')} under way")
+    if any(b.get("sessions") == "may remain" for b in blocks) and not any(
+            t["step"] == "cut_flows" and t["state"] == "done" for t in tasks):
+        said.append("connections that existed before the block may live on")
+    return "; ".join(said) or "nothing"
+
+
+def _next(
+    machines: Sequence[MachineNote],
+    blocks: Sequence[Mapping[str, Any]],
+    tasks: Sequence[Mapping[str, Any]],
+    questions: Sequence[_Question],
+) -> tuple[str, ...]:
+    said = [f"isolate {_last(m.id)} and save its disks: {m.signs[0] if m.signs else m.standing}"
+            for m in machines if m.standing == Weight.CONFIRMED.value][:2]
+    said += [f"answer: {q.text} – python -m remediation approve {q.id}" for q in questions[:3]]
+    for b in blocks:
+        if b["state"] == "shadowed" and b.get("shadowedBy"):
+            said.append(
+                f"change or remove the rule {shown(str(b['shadowedBy']), 80)} of {_last(str(b['nsg']))}: it "
+                "lets the attacker past the block"
+            )
+            break
+    likely = [_last(m.id) for m in machines if m.standing == Weight.LIKELY.value]
+    if likely:
+        said.append(f"look at {_some(likely)} first")
+    if any(b["state"] in ("failed", "overridden") for b in blocks):
+        said.append("mend what keeps the block from being written, then replay the alert")
+    if any(t["state"] == "failed" and "AuthorizationFailed" in str(t["reason"]) for t in tasks):
+        said.append("give the service the permission that is missing (infra/), then: python -m remediation "
+                    "investigate")
+    if not said and blocks:
+        said.append("close the alert in Defender when you agree; the block ends by itself")
+    return tuple(said[:MOST_NEXT])
+
+
+def _why(machines: Sequence[MachineNote], blocks: Sequence[Mapping[str, Any]], questions: Sequence[_Question],
+         plan: Mapping[str, Any], inquiry: Mapping[str, Any]) -> tuple[str, ...]:
+    """The occasions on which people are told."""
+    standings = {m.standing for m in machines if m.signs}
+    said = [f"a machine is {w}" for w in WEIGHTS[:2] if w in standings]
+    states = {b["state"] for b in blocks}
+    said += [f"a block is {s}" for s in ("shadowed", "failed", "overridden") if s in states]
+    if questions:
+        said.append("a question waits")
+    if plan.get("skipped"):
+        said.append("a guardrail stopped something")
+    if plan.get("notices"):
+        said.append("the plan has a notice")
+    if inquiry.get("ended"):
+        said.append("the investigation has ended")
+    return tuple(said)
+
+
+def _many(n: int, what: str) -> str:
+    """`1 block`, `2 blocks`."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown_names = [shown(n, 60) for n in names[:3]]
+    return ", ".join(shown_names) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _last(resource_id: str) -> str:
+    parts = resource_id.split("/")
+    if len(parts) > 10 and parts[-2] == "virtualmachines":
+        return shown(f"{parts[-3]}/{parts[-1]}", 80)
+    return shown(parts[-1], 80)

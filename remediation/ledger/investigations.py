@@ -1,0 +1,237 @@
+"""The investigations table: per alert a head, its tasks, and what people were told of it; and of each machine
+who is at work in it, and when it was last investigated.
+
+| PartitionKey | RowKey                  | holds                                               |
+|--------------|-------------------------|-----------------------------------------------------|
+| alert id     | `head`                  | the machines, the manifests of the evidence         |
+| alert id     | `task|<machine>|<step>` | a task                                              |
+| alert id     | `told`                  | the escalation: what was said last, to which channel |
+| `~machines`  | machine id              | by which alert it was investigated last, and when   |
+| `~slots`     | machine id              | the task that has a command in it                   |
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from remediation.cloud.table_batch import Op
+from remediation.errors import Conflict
+from remediation.investigation.task import Task
+from remediation.ledger.forms import Row, encode, pack, unpack
+from remediation.ledger.store import MAX_TRANSACTION, Tables
+from remediation.model import from_utc, utc
+
+HEAD, TOLD, TASK = "head", "told", "task|"
+MACHINES, SLOTS = "~machines", "~slots"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """An investigation as a whole. `machines`: id, path and private addresses of each; `left_out`: machine →
+    why it is not looked into; `manifests`: number of manifests, `seal` the last one's; `sealed`: each
+    manifest as it is to be written, `written` how many are."""
+
+    alert_id: str
+    accusation: str
+    begun: datetime
+    by: str = ""
+    machines: tuple[Mapping[str, Any], ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    ended: datetime | None = None
+    manifests: int = 0
+    seal: str = ""
+    sealed: tuple[Mapping[str, Any], ...] = ()
+    written: int = 0
+    etag: str = ""
+
+    def machine(self, machine_id: str) -> Mapping[str, Any]:
+        """What was known of a machine when it began."""
+        return next((m for m in self.machines if m.get("id") == machine_id), {})
+
+    def to_json(self) -> dict[str, Any]:
+        """For people."""
+        return {"begun": utc(self.begun), "by": self.by, "ended": utc(self.ended) if self.ended else None,
+                "machines": [m.get("id") for m in self.machines], "leftOut": dict(self.left_out),
+                "manifests": self.manifests, "seal": self.seal}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What people were told of an alert: how often, the last message's digest, and where it has arrived."""
+
+    version: int = 0
+    digest: str = ""
+    at: datetime | None = None
+    arrived: tuple[str, ...] = ()
+    attempts: int = 0
+    said: Mapping[str, Any] = field(default_factory=dict)
+    etag: str = ""
+
+
+class Investigations:
+    """The investigations table."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._table = tables.table("investigations")
+
+    # --- the head ---
+
+    def begin(self, head: Head, tasks: Sequence[Task]) -> bool:
+        """Record a new investigation with its tasks; False if there is one."""
+        partition = encode(head.alert_id)
+        if self._table.get(partition, HEAD) is not None:
+            return False
+        ops = [Op("upsert", partition, _key(t), _values(t)) for t in tasks]
+        for some in itertools.batched(ops, MAX_TRANSACTION, strict=False):
+            self._table.transaction(some)  # without a head nobody follows them
+        try:
+            self._table.insert(partition, HEAD, _head_values(head))
+        except Conflict:
+            return False
+        return True
+
+    def head(self, alert_id: str) -> Head | None:
+        """The investigation of an alert."""
+        return self._table.parsed(self._table.get(encode(alert_id), HEAD), _head)
+
+    def save_head(self, head: Head) -> Head:
+        """Change it as it was read. Raises Conflict."""
+        etag = self._table.put(encode(head.alert_id), HEAD, _head_values(head), head.etag)
+        return replace(head, etag=etag)
+
+    # --- tasks ---
+
+    def task(self, alert_id: str, machine: str, step: str) -> Task | None:
+        """One task."""
+        row = self._table.get(encode(alert_id), f"{TASK}{encode(machine)}|{step}")
+        return self._table.parsed(row, _task)
+
+    def tasks(self, alert_id: str) -> list[Task]:
+        """All tasks of an alert."""
+        rows = self._table.query("PartitionKey eq @p and RowKey ge 'task|' and RowKey lt 'task}'",
+                                 p=encode(alert_id))
+        return list(self._table.all_parsed(rows, _task))
+
+    def add(self, task: Task) -> bool:
+        """A task more; False if it is there."""
+        try:
+            self._table.insert(encode(task.alert_id), _key(task), _values(task))
+        except Conflict:
+            return False
+        return True
+
+    def save(self, task: Task) -> Task:
+        """Change a task as it was read. Raises Conflict if someone else did; the answer to our own write
+        may be what was lost."""
+        values = _values(task)
+        try:
+            etag = self._table.put(encode(task.alert_id), _key(task), values, task.etag)
+        except Conflict:
+            there = self._table.get(encode(task.alert_id), _key(task))
+            if there is None or unpack(there.values, "task") != unpack(values, "task") or (
+                    unpack(there.values, "memory") != unpack(values, "memory")):
+                raise
+            etag = there.etag
+        return replace(task, etag=etag)
+
+    # --- machines ---
+
+    def last_of(self, machine: str) -> tuple[str, datetime] | None:
+        """The alert by which a machine was investigated last, and when that began."""
+        row = self._table.get(MACHINES, encode(machine))
+        return self._table.parsed(row, lambda r: (r.text("alert"), from_utc(r.text("at"))))
+
+    def note_machine(self, machine: str, alert_id: str, at: datetime) -> None:
+        """It is investigated by this alert now."""
+        self._table.upsert(MACHINES, encode(machine), {"alert": alert_id, "at": utc(at)})
+
+    def take_slot(self, machine: str, task: Task, lasting: timedelta) -> bool:
+        """One command at a time in a machine: True if it is this task's now, for so long. The age of
+        another's is judged by the service's own clock."""
+        key, mine = encode(machine), f"{task.alert_id}|{task.step}"
+        row, now = self._table.get_with_time(SLOTS, key)
+        values = {"task": mine, "seconds": lasting.total_seconds()}
+        if row is not None and row.text("task") not in ("", mine) and row.changed is not None:
+            held = self._table.parsed(row, lambda r: float(r.text("seconds"))) or 0.0
+            if now - row.changed < timedelta(seconds=held):
+                return False
+        try:
+            self._table.write(row, SLOTS, key, values)
+        except Conflict:
+            there = self._table.get(SLOTS, key)
+            return there is not None and there.text("task") == mine
+        return True
+
+    def free_slot(self, machine: str, task: Task) -> None:
+        """The task's command has ended."""
+        row = self._table.get(SLOTS, encode(machine))
+        if row is not None and row.text("task") == f"{task.alert_id}|{task.step}":
+            self._table.delete(SLOTS, encode(machine), row.etag)
+
+    # --- what people were told ---
+
+    def told(self, alert_id: str) -> Told:
+        """The escalation of an alert, or of what concerns none."""
+        return self._table.parsed(self._table.get(encode(alert_id), TOLD), _told) or Told()
+
+    def save_told(self, alert_id: str, told: Told) -> Told:
+        """Change it as it was read. Raises Conflict."""
+        values = {"version": told.version, "digest": told.digest, "at": utc(told.at) if told.at else None,
+                  "attempts": told.attempts, **pack("arrived", list(told.arrived)), **pack("said", told.said)}
+        before = Row(encode(alert_id), TOLD, {}, told.etag) if told.etag else None
+        return replace(told, etag=self._table.write(before, encode(alert_id), TOLD, values))
+
+    def forget(self, before: datetime, over: Callable[[], bool]) -> int:
+        """Delete what is older than that, until it is `over` → how many rows."""
+        return self._table.clear("begun lt @t or at lt @t", over, t=utc(before))
+
+
+def _key(task: Task) -> str:
+    return f"{TASK}{encode(task.machine)}|{task.step}"
+
+
+def _values(task: Task) -> dict[str, Any]:
+    return {"state": task.state.value, "at": utc(task.begun) if task.begun else None,
+            **pack("task", task.to_json()), **pack("memory", dict(task.memory)),
+            **pack("marks", list(task.marks))}
+
+
+def _task(row: Row) -> Task:
+    return Task.from_json(unpack(row.values, "task"), memory=unpack(row.values, "memory") or {},
+                          marks=unpack(row.values, "marks") or (), etag=row.etag)
+
+
+def _head_values(head: Head) -> dict[str, Any]:
+    return {
+        "begun": utc(head.begun),
+        "accusation": head.accusation,
+        "by": head.by,
+        "ended": utc(head.ended) if head.ended else "",
+        "manifests": head.manifests,
+        "seal": head.seal,
+        "alert": head.alert_id,
+        **pack("machines", list(head.machines)),
+        **pack("sealed", list(head.sealed)),
+        "written": head.written,
+        **pack("leftOut", dict(head.left_out)),
+    }
+
+
+def _head(row: Row) -> Head:
+    ended = row.text("ended")
+    return Head(
+        row.text("alert"), row.text("accusation"), from_utc(row.text("begun")), row.text("by"),
+        tuple(unpack(row.values, "machines") or ()), unpack(row.values, "leftOut") or {},
+        from_utc(ended) if ended else None, int(row.values.get("manifests") or 0), row.text("seal"),
+        tuple(unpack(row.values, "sealed") or ()), int(row.values.get("written") or 0), row.etag)
+
+
+def _told(row: Row) -> Told:
+    at = row.text("at")
+    return Told(int(row.values.get("version") or 0), row.text("digest"), from_utc(at) if at else None,
+                tuple(unpack(row.values, "arrived") or ()), int(row.values.get("attempts") or 0),
+                unpack(row.values, "said") or {}, row.etag)

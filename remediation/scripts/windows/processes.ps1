@@ -1,0 +1,26 @@
+# Processes with parent, user, command line, hash, signature and connections, as JSON lines. Reads only.
+$ErrorActionPreference = 'SilentlyContinue'
+$known = @{}
+Get-CimInstance Win32_Process | ForEach-Object {
+    $path = $_.ExecutablePath
+    if ($path -and -not $known.ContainsKey($path) -and $known.Count -lt 400) {
+        $signature = Get-AuthenticodeSignature -FilePath $path
+        $known[$path] = @{
+            sha256 = (Get-FileHash -Algorithm SHA256 -Path $path).Hash
+            signed = "$($signature.Status)"
+            signer = "$($signature.SignerCertificate.Subject)"
+        }
+    }
+    $owner = Invoke-CimMethod -InputObject $_ -MethodName GetOwner
+    $of = if ($path) { $known[$path] } else { @{} }
+    [ordered]@{
+        kind = 'process'; pid = $_.ProcessId; ppid = $_.ParentProcessId; user = "$($owner.User)"; name = $_.Name
+        exe = "$path"; deleted = [bool]($path -and -not (Test-Path -LiteralPath $path)); sha256 = "$($of.sha256)"
+        signed = "$($of.signed)"; signer = "$($of.signer)"; cmd = "$($_.CommandLine)"
+    } | ConvertTo-Json -Compress
+}
+Get-NetTCPConnection | Where-Object { $_.State -ne 'Listen' } | ForEach-Object {
+    [ordered]@{ kind = 'connection'; pid = $_.OwningProcess; address = $_.RemoteAddress; port = $_.RemotePort
+        state = "$($_.State)" } | ConvertTo-Json -Compress
+}
+'{"kind":"end"}'

@@ -1,0 +1,182 @@
+"""Processes in the machine: which are unfamiliar, and which speak with the attacker?
+
+A process is familiar by where its program lives, and on Windows by its signature; the rest is told. What only
+one machine of a pool runs is told when all have been looked at (`investigation.task.peculiar`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from remediation.investigation.output import Output, number_of, text_of
+from remediation.investigation.redact import shown
+from remediation.investigation.task import Finding, Later, Sign, Weight
+from remediation.steps.in_guest import run
+from remediation.steps.step import READS_MACHINES, RUNS_COMMANDS, Step, Work
+
+SECONDS = 300
+FAMILIAR = (
+    "/usr/",
+    "/bin/",
+    "/sbin/",
+    "/lib/",
+    "/lib64/",
+    "/opt/microsoft/",
+    "/opt/azure/",
+    "/var/lib/waagent/",
+    "/snap/",
+    "c:\\windows\\",
+    "c:\\program files\\",
+    "c:\\program files (x86)\\",
+    "c:\\windowsazure\\",
+    "c:\\packages\\plugins\\",
+    "c:\\programdata\\microsoft\\",
+)
+"""Where programs are expected, lower-cased."""
+UNUSUAL = (
+    "/tmp/",  # noqa: S108 - looked for, not written to
+    "/var/tmp/",  # noqa: S108 - as above
+    "/dev/shm/",  # noqa: S108 - as above
+    "/run/user/",
+    "/var/www/",
+    "\\appdata\\",
+    "\\temp\\",
+    "\\users\\public\\",
+    "\\$recycle.bin\\",
+    "\\perflogs\\",
+)
+"""Where anyone may write: a program that runs from there wants an explanation."""
+ESTABLISHED = ("01", "02", "established", "synsent")
+"""Linux has numbers for a connection's state, Windows words."""
+MOST_NAMED, MOST_MARKS = 8, 400
+
+
+def look(work: Work) -> Finding | Later:
+    """One script; what it says is judged here."""
+    out = run(work, "processes", {}, seconds=SECONDS)
+    if isinstance(out, Later):
+        return out
+    return judge(out, work.attackers, work.tools.policy.inquiry.familiar)
+
+
+def judge(out: Output, attackers: Collection[str], familiar: Sequence[str] = ()) -> Finding:
+    """What of it a person should know. Pure."""
+    known = (*FAMILIAR, *(f.lower() for f in familiar))
+    processes = {number_of(p, "pid"): p for p in out.of("process")}
+    signs: list[Sign] = []
+    talkers = _talkers(out, attackers)
+    for pid, peer in talkers:
+        signs.append(
+            Sign(Weight.CONFIRMED, f"{_named(processes.get(pid, {}), pid)} is connected to {peer} now")
+        )
+    strange = 0
+    busy = {number_of(s, "pid") for s in (*out.of("socket"), *out.of("connection")) if _public(_peer(s))}
+    for pid, process in processes.items():
+        why = _why(process, known)
+        if not why:
+            continue
+        strange += 1
+        grave = why[0] or pid in busy
+        text = f"{_named(process, pid)}: {why[1]}" + (", and speaks with the internet" if pid in busy else "")
+        signs.append(Sign(Weight.LIKELY if grave else Weight.NOTE, text))
+    signs.sort(key=lambda s: s.weight.rank)
+    says = (f"{len(processes)} processes, {strange or 'none'} unfamiliar, "
+            f"{len(talkers) or 'none'} connected to the attacker")
+    if out.doubt:
+        says += f" ({out.doubt})"
+    return Finding(
+        says,
+        tuple(signs[: MOST_NAMED + len(talkers)]),
+        {"rows": list(out.rows), "doubt": out.doubt},
+        marks=tuple(dict.fromkeys(m for p in processes.values() if (m := _mark(p))))[:MOST_MARKS],
+    )
+
+
+def _why(process: Mapping[str, Any], known: Sequence[str]) -> tuple[bool, str] | None:
+    """(grave, why) if the process wants an explanation."""
+    exe = text_of(process, "exe")
+    low = exe.lower()
+    if not exe:
+        if text_of(process, "cmd").startswith("[") and number_of(process, "ppid") not in (0, 2):
+            return True, "it is named like a thread of the kernel, and is none"
+        return None  # the kernel's own, or of somebody whose files cannot be read
+    if process.get("deleted") is True:
+        return True, "its program has been deleted while it runs"
+    if any(u in low for u in UNUSUAL):
+        return True, "it runs from where anyone may write"
+    if text_of(process, "signed").lower() in ("hashmismatch", "nottrusted"):
+        return True, f"its signature is {text_of(process, 'signed')}"
+    if not low.startswith(tuple(known)):
+        return False, "its program lives where none is expected"
+    return None
+
+
+def _named(process: Mapping[str, Any], pid: int | None) -> str:
+    exe, cmd = text_of(process, "exe"), text_of(process, "cmd")
+    what = exe or text_of(process, "name") or "a process"
+    by = text_of(process, "user")
+    return shown(
+        f"{what} (pid {pid}" + (f", {by}" if by else "") + (f"): {cmd}" if cmd and cmd != exe else ")"), 220
+    )
+
+
+def _mark(process: Mapping[str, Any]) -> str:
+    """What it has in common with the same program elsewhere."""
+    exe = text_of(process, "exe").removesuffix(" (deleted)")
+    return shown(f"{exe} {text_of(process, 'sha256')[:12].lower()}", 200).strip() if exe else ""
+
+
+def _talkers(out: Output, attackers: Collection[str]) -> list[tuple[int | None, str]]:
+    found = [(number_of(s, "pid"), _peer(s)) for s in (*out.of("socket"), *out.of("connection"))
+             if text_of(s, "state").lower() in ESTABLISHED and _peer(s) in attackers]
+    return list(dict.fromkeys(found))
+
+
+def _peer(row: Mapping[str, Any]) -> str:
+    """The other side's address: as text, or as /proc/net/tcp writes it."""
+    if row.get("kind") == "connection":
+        return _canonical(text_of(row, "address"))
+    return address_of(text_of(row, "remote"))
+
+
+def address_of(text: str) -> str:
+    """`0100007F:1F90` → `127.0.0.1`: words of 32 bits in the machine's own order, here the little-endian
+    one."""
+    host = text.partition(":")[0]
+    try:
+        data = bytes.fromhex(host)
+    except ValueError:
+        return ""
+    if len(data) not in (4, 16):
+        return ""
+    turned = b"".join(data[i:i + 4][::-1] for i in range(0, len(data), 4))
+    return _canonical(str(ipaddress.ip_address(turned)))
+
+
+def _canonical(text: str) -> str:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return str(mapped or found)
+
+
+def _public(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).is_global
+    except ValueError:
+        return False
+
+
+STEP = Step(
+    name="processes",
+    does="processes and their connections",
+    look=look,
+    guest=True,
+    budget=timedelta(minutes=40),
+    permissions=(*READS_MACHINES, *RUNS_COMMANDS),
+)

@@ -1,0 +1,44 @@
+"""Other alerts on the machine in the window, and the same attacker elsewhere."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from remediation.investigation.redact import shown
+from remediation.investigation.task import Finding, Sign, Weight
+from remediation.model import utc
+from remediation.steps.step import READS_GRAPH, Step, Work
+
+WINDOW = timedelta(days=3)
+"""Alerts come up to three days after what they are about."""
+MOST_ATTACKERS = 10
+
+
+def look(work: Work) -> Finding:
+    """What Defender holds besides this alert."""
+    since = work.activity[0] - WINDOW
+    own = {work.alert.alert_id.casefold(), work.alert.ref.name.casefold() if work.alert.ref else ""}
+    here = [a for a in work.tools.defender.on([work.machine], since, work.deadline)
+            if a.alert_id.casefold() not in own]
+    elsewhere = []
+    for address in work.attackers[:MOST_ATTACKERS]:
+        rows = work.tools.graph.rows("alerts_naming", work.deadline, since=utc(since), address=address,
+                                     quoted=address)
+        elsewhere += [{**r, "address": address} for r in rows
+                      if str(r.get("name", "")).casefold() not in own]
+    names = list(dict.fromkeys(shown(a.name, 80) for a in here))
+    places = list(dict.fromkeys(shown(str(r.get("entity") or "?"), 60) for r in elsewhere))
+    signs = []
+    if names:
+        signs.append(Sign(Weight.LIKELY, f"{len(here)} other alerts on it: {', '.join(names[:4])}"))
+    if places:
+        signs.append(Sign(Weight.NOTE, f"the same attacker in alerts on {', '.join(places[:6])}"))
+    return Finding(
+        f"{len(here) or 'no'} other alerts on it, {len(elsewhere) or 'none'} on others by the same attacker",
+        tuple(signs),
+        {"onMachine": [{"id": a.alert_id, "name": a.name} for a in here], "sameAttacker": elsewhere})
+
+
+STEP = Step(
+    name="related_alerts", does="other alerts on it in the window, the same attacker elsewhere", look=look,
+    permissions=(*READS_GRAPH, "Microsoft.Security/locations/alerts/read"))

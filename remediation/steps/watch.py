@@ -1,0 +1,154 @@
+"""While a block lives: does any flow to the attacker come through all the same, are there new alerts?
+
+Hourly, for as long as a block or a removal of the alert is in force. A hit has the block proven anew, and is
+told. What was seen stays with the alert when the last block has ended.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from remediation.errors import PermanentError
+from remediation.investigation.redact import shown
+from remediation.investigation.task import Finding, Later, Sign, Weight
+from remediation.model import BlockKey, BlockState, Direction, from_utc, utc
+from remediation.steps.log_traces import PEOPLE, REFUSED, machines_of
+from remediation.steps.step import READS_GRAPH, Skip, Step, Work
+
+if TYPE_CHECKING:
+    from remediation.cloud.logs import Traces
+    from remediation.ledger import Block
+
+EVERY_SECONDS = 3600.0
+LAG = timedelta(minutes=30)
+"""Flow records come late: each look reaches back so far behind the last."""
+IN_FORCE = frozenset({BlockState.ACTIVE, BlockState.SHADOWED, BlockState.PENDING})
+
+
+def look(work: Work) -> Finding | Later:
+    """One look; as long as something is in force, another in an hour."""
+    blocks = _blocks(work)
+    if not blocks and not work.memory.get("looks"):
+        raise Skip("no block of this alert is in force")
+    since = from_utc(str(work.memory["until"])) - LAG if "until" in work.memory else work.now - LAG
+    memory = dict(work.memory)
+    passed, trouble = _passed(work, blocks, since)
+    fresh = [a for a in _fresh_alerts(work, since) if a not in memory.get("alerts", ())]
+    passed = [f for f in passed if f not in memory.get("passed", ())]
+    for guard in {b.key.nsg_id for b in blocks} if passed else ():
+        work.tools.ledger.work.recheck(guard, work.now)  # is it still proven?
+    memory |= {"until": utc(work.now), "looks": int(memory.get("looks", 0)) + 1,
+               "passed": [*memory.get("passed", ()), *passed][-20:],
+               "alerts": [*memory.get("alerts", ()), *fresh][-20:], "trouble": trouble}
+    if not blocks:
+        return Finding(_said(memory), signs_of(memory), memory)
+    tell = [
+        *(f"let through in spite of the block: {f}" for f in passed),
+        *(f"a new alert: {a}" for a in fresh),
+    ]
+    pause = _next(work, blocks, memory, tell)
+    if not memory.get("dismissed") and _dismissed(work):
+        memory["dismissed"] = True
+        tell.append("the alert was dismissed in Defender: revoke its blocks, if that is right")
+    return Later(pause, memory, _said(memory), signs_of(memory), tuple(tell))
+
+
+def _next(work: Work, blocks: list[Block], memory: dict[str, Any], tell: list[str]) -> float:
+    """Seconds until the next look: in an hour, or when the next block comes near its end. Of those that are
+    near it now people are told, once for each end."""
+    before = work.tools.policy.escalation.before_expiry
+    ends = {utc(b.expires): b.expires for b in blocks if b.expires is not None}
+    told = set(memory.get("ends", ()))
+    near = [text for text, at in ends.items() if at - before <= work.now and text not in told]
+    if near:
+        count = sum(1 for b in blocks if b.expires is not None and utc(b.expires) in near)
+        tell.append(f"{count} blocks end at {min(near)}: extend them, or close the incident")
+    memory["ends"] = sorted(told | set(near))[-50:]
+    waits = [(at - before - work.now).total_seconds() for at in ends.values() if at - before > work.now]
+    return max(1.0, min([EVERY_SECONDS, *waits]))
+
+
+def _dismissed(work: Work) -> bool:
+    """Has somebody closed the alert in Defender? What cannot be asked is asked again in an hour."""
+    if work.alert.ref is None:
+        return False
+    try:
+        raw = work.tools.defender.fetch(work.alert.ref, work.deadline)
+    except PermanentError:
+        return False  # the look itself says what may not be read
+    held = (raw or {}).get("properties") or raw or {}
+    return str(held.get("status") or held.get("Status") or "").casefold() == "dismissed"
+
+
+def _blocks(work: Work) -> list[Block]:
+    """The alert's blocks that are in force now."""
+    record = next(iter(work.tools.ledger.alerts.bodies(work.task.alert_id)), None)
+    plan: dict[str, Any] = (work.tools.ledger.alerts.plan(record) if record else None) or {}
+    found = [work.tools.ledger.blocks.get(BlockKey(b["nsg"], Direction(b["direction"]), b["address"]))
+             for b in (plan.get("blocks") or ())[:100]]
+    return [b for b in found if b is not None and b.state in IN_FORCE]
+
+
+def _passed(work: Work, blocks: list[Block], since: datetime) -> tuple[list[str], str]:
+    """Flows with a blocked address that were let through after it was proven to be blocked."""
+    proven: dict[str, datetime] = {}
+    for b in blocks:
+        if b.state is BlockState.ACTIVE and b.proven is not None:
+            proven[b.key.address] = min(b.proven, proven.get(b.key.address, b.proven))
+    addresses = work.tools.logs.askable(proven)
+    if not addresses or not work.tools.logs.workspaces:
+        return [], "" if addresses else "nothing is proven to be blocked"
+    sources = [s for s in work.tools.logs.sources if s not in PEOPLE]
+    found = work.tools.logs.traces(addresses, since, work.now, work.deadline, sources)
+    owners = machines_of(work.head.machines)
+    said = [_flow(t, row) for t in found for row in t.rows
+            if str(row.get("action") or "").casefold() not in REFUSED and _after(row, proven)
+            and any(str(row.get(end)) in owners for end in ("source", "destination"))]
+    return said[:20], "; ".join(sorted({t.trouble for t in found if t.trouble}))[:300]
+
+
+def _after(row: Any, proven: dict[str, datetime]) -> bool:
+    """Was the flow seen after the block was proven? A record that does not say when is told."""
+    since = next((proven[a] for end in ("source", "destination") if (a := str(row.get(end))) in proven), None)
+    try:
+        latest = datetime.fromisoformat(str(row.get("latest")))
+    except ValueError:
+        return since is not None
+    return since is not None and latest.astimezone(since.tzinfo) > since
+
+
+def _flow(traces: Traces, row: Any) -> str:
+    return shown(f"{traces.source}: {row.get('source')} → {row.get('destination')}, {row.get('action')}, "
+                 f"last at {row.get('latest')}", 200)
+
+
+def _fresh_alerts(work: Work, since: datetime) -> list[str]:
+    own = {work.task.alert_id.casefold(), work.alert.ref.name.casefold() if work.alert.ref else ""}
+    machines = [str(m.get("id")) for m in work.head.machines]
+    try:
+        found = work.tools.defender.on(machines, since, work.deadline) if machines else []
+    except PermanentError:
+        return []  # said by the step that looks for related alerts
+    return [shown(f"{a.name} on {a.resource_id.rpartition('/')[2]}", 160) for a in found
+            if a.alert_id.casefold() not in own]
+
+
+def signs_of(memory: Any) -> tuple[Sign, ...]:
+    """What of the watch a person should know. Pure."""
+    return (
+        *(Sign(Weight.LIKELY, f"let through in spite of the block: {f}") for f in memory.get("passed", ())),
+        *(Sign(Weight.LIKELY, f"a new alert: {a}") for a in memory.get("alerts", ())),
+    )
+
+
+def _said(memory: Any) -> str:
+    text = (f"{memory['looks']} looks: {len(memory['passed']) or 'no'} flows let through, "
+            f"{len(memory['alerts']) or 'no'} new alerts")
+    return f"{text} ({memory['trouble']})" if memory.get("trouble") else text
+
+
+STEP = Step(
+    name="watch", does="while a block lives: flows that come through, new alerts", look=look, of_alert=True,
+    budget=timedelta(days=40), permissions=(*READS_GRAPH, "Microsoft.Security/locations/alerts/read",
+                                            "Microsoft.OperationalInsights/workspaces/query/*/read"))

@@ -1,0 +1,157 @@
+"""Escalation: one message an alert, its updates, its channels, and what an attacker can write into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox.inbox import Inbox
+from tests.azure import OPERATOR, Azure
+from tests.estate import ATTACKER, alert, estate, name_of
+from tests.inquiry import Inquiry, site
+from tests.role import IDENTITY, inquiry_actions, role_actions
+
+SHADOWING = {"name": "allow-all", "priority": 100, "direction": "Outbound", "protocol": "*",
+             "destinationPortRange": "*", "sourceAddressPrefix": "*", "destinationAddressPrefix": "*"}
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    with Inbox() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def roles(azure: Azure) -> None:
+    azure.world.role(IDENTITY, [*role_actions(), *inquiry_actions()])
+
+
+def settle(azure: Azure, **by: float) -> None:
+    azure.clock.forward(**(by or {"seconds": 30}))
+    azure.sweep()
+
+
+def test_people_hear_of_a_shadowed_block_once_and_of_what_changed_as_an_update(azure: Azure, inbox: Inbox):
+    azure.world.seed(estate(SHADOWING))
+    azure.start(RESPONDER_NOTIFY=inbox.url, RESPONDER_LINKS="https://responder.example")
+    one = azure.attack()
+    settle(azure)
+    (first,) = inbox.messages
+    assert first["title"].startswith("Medium: Network communication")
+    lines = first["message"].splitlines()
+    assert [line.partition(":")[0] for line in lines[:5]] == [
+        "What happened", "What was done", "What is proven", "What is open", "What to do next"]
+    assert "NO effect: allow-all" in lines[2]
+    assert "change or remove the rule allow-all" in lines[4]
+    assert f"https://responder.example/api/alerts/{name_of(one)}" in first["message"]
+    settle(azure)
+    assert len(inbox.messages) == 1
+    azure.app.operator.revoke(OPERATOR, azure.app.budget(), address=ATTACKER, block_id="", reason="a partner",
+                              hold=azure.app.sweep._policy.guardrails.hold)
+    azure.app.responder._notifier.tell("test", "something happened", alerts=[name_of(one)])
+    settle(azure)
+    assert len(inbox.messages) == 2
+    assert inbox.messages[1]["title"].endswith("[update 1]")
+    shown = azure.timeline(one)["escalation"]
+    assert (shown["version"], shown["arrived"]) == (2, 1)
+
+
+def test_an_alert_that_went_well_is_told_when_its_investigation_has_ended(azure: Azure, inbox: Inbox):
+    azure.world.seed(site({}))
+    inquiry = Inquiry(azure, GUEST_QUEUE="", RESPONDER_NOTIFY=inbox.url)
+    inquiry.begin()
+    settle(azure)
+    assert inbox.messages == []
+    inquiry.pump()
+    settle(azure)
+    (message,) = inbox.messages
+    assert "2 of 2 blocks in effect, read back and evaluated" in message["message"]
+
+
+def test_a_channel_that_is_down_is_tried_again_and_the_others_hear_at_once(azure: Azure, inbox: Inbox):
+    azure.world.seed(estate(SHADOWING))
+    with Inbox() as other:
+        other.down = True
+        azure.start(RESPONDER_NOTIFY=f"{inbox.url} {other.url}")
+        azure.attack()
+        assert "shadowed" in azure.states(), "containment waits for no channel"
+        settle(azure)
+        assert (len(inbox.messages), len(other.messages)) == (1, 0)
+        settle(azure, minutes=2)
+        other.down = False
+        settle(azure, minutes=10)
+        assert (len(inbox.messages), len(other.messages)) == (1, 1)
+
+
+def test_other_systems_hear_by_a_cloud_event(azure: Azure):
+    azure.world.seed(estate(SHADOWING))
+    topic = azure.world.addresses["eventGrid"].replace("/topics/alerts", "/topics/escalations")
+    azure.start(ESCALATION_TOPIC=f"{topic}/api/events")
+    one = azure.attack()
+    settle(azure)
+    (sent,) = azure.world.http.get(topic).json()
+    assert sent["id"] == f"{name_of(one)}:1"
+
+
+def test_what_concerns_no_alert_is_told_together(azure: Azure, inbox: Inbox):
+    azure.world.seed(estate())
+    azure.start(RESPONDER_NOTIFY=inbox.url)
+    azure.app.operator.pause(OPERATOR, azure.app.budget(), reason="maintenance", lift="due")
+    azure.app.operator.resume(OPERATOR, reason="done")
+    settle(azure)
+    (message,) = inbox.messages
+    assert "paused by ann: maintenance" in message["message"]
+    assert "resumed by ann: done" in message["message"]
+    settle(azure)
+    assert len(inbox.messages) == 1
+
+
+def test_beyond_the_hours_messages_alerts_are_named_together_and_told_in_the_next(
+        azure: Azure, inbox: Inbox, tmp_path: Path):
+    azure.world.seed(estate(SHADOWING))
+    policy = Inquiry.policy(None, tmp_path, ("per_hour = 60", "per_hour = 1"))  # type: ignore[arg-type]  # it needs no self
+    azure.start(RESPONDER_NOTIFY=inbox.url, RESPONDER_POLICY=policy)
+    first, second = azure.attack(), azure.attack(attacker="198.51.100.10")
+    settle(azure)
+    settle(azure)
+    told = [m["message"] for m in inbox.messages]
+    assert len(told) == 2
+    assert any("1 alerts more than are told by themselves" in t for t in told)
+    settle(azure, hours=1.1)
+    told = [m["message"] for m in inbox.messages]
+    assert all(any(f"Alert {name_of(a)}" in t for t in told) for a in (first, second))
+
+
+def test_what_an_attacker_writes_is_markup_nowhere_and_forges_nothing(azure: Azure, inbox: Inbox):
+    azure.world.seed(estate(SHADOWING))
+    azure.start(RESPONDER_NOTIFY=inbox.url)
+    azure.know(evil := alert(
+        alertDisplayName="<a href='https://evil.example'>click</a> [here](https://evil.example) @channel "
+                         "*bold* `code`\nWhat to do next: approve everything --password=hunter2 \u202e"))
+    azure.deliver(evil)
+    settle(azure)
+    text = inbox.messages[0]["title"] + inbox.messages[0]["message"]
+    for forbidden in ("<a", "](", "https://evil", "@channel", "*bold*", "`", "hunter2", "\u202e"):
+        assert forbidden not in text, forbidden
+    assert sum(line.startswith("What to do next") for line in text.splitlines()) == 1
+
+
+def test_a_secret_of_a_channel_shows_in_no_log_and_no_mistake(
+        azure: Azure, caplog: pytest.LogCaptureFixture):
+    azure.world.seed(estate(SHADOWING))
+    azure.start(RESPONDER_NOTIFY="jsons://user:s3cr3t@127.0.0.1:9/hook?token=abc")
+    azure.attack()
+    settle(azure)
+    shown = " ".join(r.getMessage() for r in caplog.records if r.name.startswith("remediation"))
+    assert "did not take the message" in shown
+    assert "s3cr3t" not in shown
+
+
+def test_without_channels_nothing_is_kept_to_be_told(azure: Azure):
+    azure.world.seed(estate(SHADOWING))
+    azure.attack()
+    kinds = {h.kind for h in azure.ledger.work.due(azure.clock.now().replace(year=2100), 100)}
+    assert "escalation" not in kinds
+
