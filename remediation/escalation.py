@@ -60,7 +60,7 @@ class Escalation:
 
     def due(self, alert_id: str) -> None:
         """Something happened to the alert: people may have to hear of it."""
-        if self._channels.names:
+        if self._channels.names or self._settings.guest:  # the guest app tells nobody: the app does
             self._ledger.work.escalation(alert_id, self._clock.now() + self._policy.escalation.gather)
 
     def heard(self, alerts: Iterable[str]) -> None:
@@ -81,6 +81,8 @@ class Escalation:
 
     def follow(self, alert_id: str, deadline: Deadline) -> None:
         """Tell people of an alert, if there is something new. Raises temporary errors of the ledger."""
+        if not self._channels.names:
+            return
         if alert_id == NOTICES:
             self._tell_notices(deadline)
             return

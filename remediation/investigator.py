@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -113,8 +114,11 @@ class Investigator:
             self._kept.note_machine(str(one["id"]), record.alert_id, head.begun)
         say(_log, "investigation", alerts=[record.alert_id], machines=len(head.machines), tasks=len(tasks),
             left_out=len(head.left_out))
-        for n, task in enumerate(t for t in tasks if t.state is TaskState.QUEUED):
-            self._send(task, GUEST_STAGGER_SECONDS * n if STEPS[task.step].guest else 0.0)
+        before: Counter[str] = Counter()  # in a machine one after the other, in the policy's order
+        for task in (t for t in tasks if t.state is TaskState.QUEUED):
+            guest = STEPS[task.step].guest
+            self._send(task, GUEST_STAGGER_SECONDS * before[task.machine] if guest else 0.0)
+            before[task.machine] += guest
         return True
 
     def _laid_out(self, record: AlertRecord, plan: Mapping[str, Any], by: str) -> tuple[Head, list[Task]]:
@@ -347,11 +351,11 @@ class Investigator:
         return f"{machine[:60]}-{task.step}{'-change' if task.phase is Phase.ACT else ''}.json"
 
     def _evidence(self, work: Work, found: Finding) -> bytes:
-        """All of it, as a file."""
+        """All of it, as a file: the same bytes if a crash has it written again."""
         task = work.task
         return json.dumps({
             "alert": task.alert_id, "machine": task.machine, "step": task.step, "phase": task.phase.value,
-            "collected": utc(work.now), "by": task.approved_by or task.by, "says": found.says,
+            "begun": utc(task.phase_begun or work.now), "by": task.approved_by or task.by, "says": found.says,
             "signs": [s.to_json() for s in found.signs], "facts": found.facts,
         }, default=str, indent=1, ensure_ascii=False).encode(errors="replace")
 

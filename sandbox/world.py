@@ -207,7 +207,7 @@ class World:
         command = [sys.executable, "-m", "sandbox", "--folder", str(self.folder / "sandbox"),
                    "--storage", self.direct_connection]
         if self._doors:
-            for service in ("table", "queue"):
+            for service in ("table", "queue", "blob"):
                 command += ["--door", f"{service}={self._ports[service]}"]
         process = self._spawn("sandbox", command, os.environ)
         self.addresses = self._first_line(process)

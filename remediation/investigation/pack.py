@@ -19,6 +19,9 @@ from remediation.investigation.task import Weight
 
 MOST_MACHINES, MOST_SIGNS, MOST_NEXT = 12, 6, 6
 WEIGHTS = (Weight.CONFIRMED.value, Weight.LIKELY.value, "possible", "unlikely", "")
+WATCH = "watch"
+"""The step that goes on for as long as a block lives: it keeps nothing open."""
+ANSWER = "answer: "
 EMPTY: Mapping[str, Any] = {}
 
 
@@ -35,7 +38,7 @@ class MachineNote:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """The message. `why`: the occasions for telling people, '' if there is none yet."""
+    """The message. `why`: the occasions for telling people, if there are any yet. `under_way`: steps are."""
 
     alert_id: str
     title: str
@@ -49,13 +52,18 @@ class Pack:
     left: int
     counts: Mapping[str, int]
     why: tuple[str, ...]
+    under_way: bool
     links: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
-        """The same as long as nothing of weight has changed."""
-        said = [self.title, self.done, self.proven, self.open, list(self.next), list(self.why),
-                [(m.id, m.standing, m.signs) for m in self.machines]]
+        """The same as long as nothing of weight has changed. While steps are under way, that is another
+        occasion, another question, or a machine that is confirmed; what else they find is told when they
+        have ended."""
+        confirmed = [m.id for m in self.machines if m.standing == Weight.CONFIRMED.value]
+        said: list[Any] = [self.title, self.proven, list(self.why), confirmed]
+        said += [[n for n in self.next if n.startswith(ANSWER)]] if self.under_way else [
+            self.done, self.open, list(self.next), [(m.id, m.standing, m.signs) for m in self.machines]]
         return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode(errors="replace")).hexdigest()[:24]
 
     def to_json(self) -> dict[str, Any]:
@@ -117,7 +125,7 @@ def make(dossier: Mapping[str, Any], links: Mapping[str, str]) -> Pack:
     machines = [_machine(m, tasks, inquiry) for m in dossier.get("machines") or ()]
     machines.sort(key=lambda m: WEIGHTS.index(m.standing))
     interesting = [m for m in machines if m.signs or m.steps or m.standing in WEIGHTS[:2]] or machines
-    counts = Counter(str(t["state"]) for t in tasks)
+    counts = Counter(str(t["state"]) for t in tasks if t["step"] != WATCH)
     questions = _questions(blocks, tasks)
     return Pack(
         alert_id=str(dossier["alertId"]),
@@ -129,7 +137,8 @@ def make(dossier: Mapping[str, Any], links: Mapping[str, str]) -> Pack:
         open=_open(blocks, tasks, plan, questions),
         next=_next(machines, blocks, tasks, questions),
         machines=tuple(interesting[:MOST_MACHINES]), left=max(0, len(interesting) - MOST_MACHINES),
-        counts=dict(counts), why=_why(machines, blocks, questions, plan, inquiry), links=links)
+        counts=dict(counts), why=_why(machines, blocks, questions, plan, inquiry),
+        under_way=any(t["state"] in ("queued", "running") for t in tasks if t["step"] != WATCH), links=links)
 
 
 def _machine(
@@ -146,7 +155,7 @@ def _machine(
         gravest = Weight.LIKELY.value
     standing = gravest if gravest in WEIGHTS[:2] else str(machine.get("likelihood") or "")
     left = (inquiry.get("leftOut") or {}).get(machine["id"])
-    steps = [_step(t) for t in mine] + ([f"not looked into: {shown(str(left))}"] if left else [])
+    steps = _steps(mine) + ([f"not looked into: {shown(str(left))}"] if left else [])
     return MachineNote(
         str(machine["id"]),
         shown(" → ".join(map(str, _way(machine))), 200),
@@ -162,9 +171,23 @@ def _way(machine: Mapping[str, Any]) -> Sequence[Any]:
     return path if len(path) > 1 else ()
 
 
-def _step(task: Mapping[str, Any]) -> str:
-    said = "; ".join(t for t in (str(task["says"]), str(task["reason"])) if t)
-    return f"{task['step']}: {task['state']}" + (f" – {shown(said, 220)}" if said else "")
+def _steps(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each step came to; those that were skipped or failed for one reason together, those that are under
+    way by their number."""
+    lines = []
+    together: dict[tuple[str, str], list[str]] = {}
+    for t in tasks:
+        if t["state"] in ("skipped", "failed"):
+            together.setdefault((str(t["state"]), str(t["reason"])), []).append(str(t["step"]))
+        elif t["state"] in ("done", "waiting"):
+            said = "; ".join(x for x in (str(t["says"]), str(t["reason"])) if x)
+            lines.append(f"{t['step']}: {'waits for a yes' if t['state'] == 'waiting' else 'done'}"
+                         + (f" – {shown(said, 220)}" if said else ""))
+    lines += [
+        f"{', '.join(names)}: {state} – {shown(reason, 220)}" for (state, reason), names in together.items()
+    ]
+    open_ = sum(t["state"] in ("queued", "running") for t in tasks)
+    return [*lines, f"{_many(open_, 'step')} under way"] if open_ else lines
 
 
 def _happened(alert: Mapping[str, Any], machines: Sequence[Mapping[str, Any]]) -> str:
@@ -246,15 +269,19 @@ def _open(blocks: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]
     failed = [b for b in blocks if b["state"] in ("failed", "overridden")]
     said += [f"the block on {_last(str(b['nsg']))} {b['state']}: {shown(str(b.get('detail') or ''), 120)}"
              for b in failed[:3]]
-    broken = [t for t in tasks if t["state"] == "failed"]
+    broken: dict[tuple[str, str], list[str]] = {}
+    for t in tasks:
+        if t["state"] == "failed":
+            where = _last(str(t["machine"])) or "the alert"
+            broken.setdefault((where, str(t["reason"])), []).append(str(t["step"]))
     said += [
-        f"{t['step']} on {_last(str(t['machine'])) or 'the alert'} failed: {shown(str(t['reason']), 100)}"
-        for t in broken[:4]
+        f"{names[0] if len(names) == 1 else _many(len(names), 'step')} on {where} failed: {shown(reason)}"
+        for (where, reason), names in list(broken.items())[:4]
     ]
     skipped = [s for s in plan.get("skipped") or () if s.get("reason")]
     said += [f"{shown(str(s.get('address') or _last(str(s.get('resource')))), 60)} left alone: "
              f"{shown(str(s['reason']), 100)}" for s in skipped[:3]]
-    running = sum(t["state"] in ("queued", "running") for t in tasks if t["step"] != "watch")
+    running = sum(t["state"] in ("queued", "running") for t in tasks if t["step"] != WATCH)
     if running:
         said.append(f"{_many(running, 'step')} under way")
     if any(b.get("sessions") == "may remain" for b in blocks) and not any(
@@ -271,7 +298,8 @@ def _next(
 ) -> tuple[str, ...]:
     said = [f"isolate {_last(m.id)} and save its disks: {m.signs[0] if m.signs else m.standing}"
             for m in machines if m.standing == Weight.CONFIRMED.value][:2]
-    said += [f"answer: {q.text} – python -m remediation approve {q.id}" for q in questions[:3]]
+    said += [f"{ANSWER}{q.text} – python -m remediation approve {q.id} approve --reason …"
+             for q in questions[:3]]
     for b in blocks:
         if b["state"] == "shadowed" and b.get("shadowedBy"):
             said.append(

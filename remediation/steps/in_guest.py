@@ -26,8 +26,9 @@ from remediation.steps.step import Skip, StepFailed, Work
 
 _SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 _KINDS = {"linux": "sh", "windows": "ps1"}
-FIRST_LOOK, LONGEST_PAUSE = 3.0, 60.0
-"""Of the pace of looks (`Tools.pace`) the first pause; in seconds the longest."""
+FIRST_LOOK, BUSY, LONGEST_PAUSE = 3.0, 5.0, 60.0
+"""Times the pace of looks (`Tools.pace`): the first pause, and that of who waits for the machine; in seconds
+the longest."""
 GRACE = timedelta(minutes=3)
 """For so long after its own limit a command may still come to be read."""
 INLINE_BYTES = 4_096
@@ -96,9 +97,9 @@ def _begin(work: Work, name: str, script: str, parameters: Mapping[str, str], se
         raise Skip(f"there is no such script for {guest.os or 'an operating system that is not known'}")
     lasting = timedelta(seconds=seconds) + GRACE
     if not tools.ledger.investigations.take_slot(work.machine, work.task, lasting):
-        polls = int(work.memory.get("polls", 0)) + 1
-        return Later(_pause(work, polls), {**work.memory, "polls": polls},
-                     "another command runs in the machine", idle=True)
+        return Later(
+            work.tools.pace * BUSY, dict(work.memory), "another command runs in the machine", idle=True
+        )
     if tools.guest.look(work.machine, name, work.deadline) is None:  # else a crash came between
         address = tools.store.incoming(_blob(work, name), work.now, lasting + timedelta(hours=1))
         tools.guest.start(

@@ -30,13 +30,17 @@ def look(work: Work) -> Finding:
     places = list(dict.fromkeys(shown(str(r.get("entity") or "?"), 60) for r in elsewhere))
     signs = []
     if names:
-        signs.append(Sign(Weight.LIKELY, f"{len(here)} other alerts on it: {', '.join(names[:4])}"))
+        signs.append(Sign(Weight.LIKELY, f"{_many(len(here), 'other alert')} on it: {', '.join(names[:4])}"))
     if places:
         signs.append(Sign(Weight.NOTE, f"the same attacker in alerts on {', '.join(places[:6])}"))
     return Finding(
-        f"{len(here) or 'no'} other alerts on it, {len(elsewhere) or 'none'} on others by the same attacker",
+        f"{_many(len(here), 'other alert')} on it, {len(elsewhere) or 'none'} on others by the same attacker",
         tuple(signs),
         {"onMachine": [{"id": a.alert_id, "name": a.name} for a in here], "sameAttacker": elsewhere})
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n or 'no'} {what}" + ("" if n == 1 else "s")
 
 
 STEP = Step(

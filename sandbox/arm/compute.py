@@ -18,10 +18,20 @@ TYPE = "Microsoft.Compute/virtualMachines"
 
 def quota(policy: str) -> dict[str, str]:
     """Compute's own rate-limit header."""
-    numbers = {"LowCostGet": (3997, 31997), "HighCostGet": (497, 2997), "PutVM": (239, 1199),
-               "DeleteVM": (239, 1199), "UpdateVM": (239, 1199), "GetOperation": (11970, 23808),
-               "GetVMScaleSet": (397, 2597), "CreateVMScaleSet": (59, 299), "DeleteVMScaleSet": (79, 399),
-               "HighCostGetVMScaleSet": (178, 898), "GetVMScaleSetVM": (999, 4999), "DeleteVMScaleSetVM": (239, 1199)}
+    numbers = {
+        "LowCostGet": (3997, 31997),
+        "HighCostGet": (497, 2997),
+        "PutVM": (239, 1199),
+        "DeleteVM": (239, 1199),
+        "UpdateVM": (239, 1199),
+        "GetOperation": (11970, 23808),
+        "GetVMScaleSet": (397, 2597),
+        "CreateVMScaleSet": (59, 299),
+        "DeleteVMScaleSet": (79, 399),
+        "HighCostGetVMScaleSet": (178, 898),
+        "GetVMScaleSetVM": (999, 4999),
+        "DeleteVMScaleSetVM": (239, 1199),
+    }
     short, long = numbers[policy]
     return {"x-ms-ratelimit-remaining-resource":
             f"Microsoft.Compute/{policy}3Min;{short},Microsoft.Compute/{policy}30Min;{long}"}

@@ -45,43 +45,84 @@ def _list(kind: str, render: Callable[..., dict[str, Any]], headers: str = "") -
 
 
 ITEMS: dict[tuple[str, str], Handler] = {
-    ("PUT", NSG): nsg.put, ("GET", NSG): nsg.get, ("DELETE", NSG): nsg.delete,
-    ("PUT", RULE): nsg.put_rule, ("GET", RULE): nsg.get_rule, ("DELETE", RULE): nsg.delete_rule,
-    ("PUT", VNET): vnet.put, ("GET", VNET): vnet.get, ("DELETE", VNET): vnet.delete,
-    ("PUT", SUBNET): vnet.put_subnet, ("GET", SUBNET): vnet.get_subnet,
+    ("PUT", NSG): nsg.put,
+    ("GET", NSG): nsg.get,
+    ("DELETE", NSG): nsg.delete,
+    ("PUT", RULE): nsg.put_rule,
+    ("GET", RULE): nsg.get_rule,
+    ("DELETE", RULE): nsg.delete_rule,
+    ("PUT", VNET): vnet.put,
+    ("GET", VNET): vnet.get,
+    ("DELETE", VNET): vnet.delete,
+    ("PUT", SUBNET): vnet.put_subnet,
+    ("GET", SUBNET): vnet.get_subnet,
     ("DELETE", SUBNET): vnet.delete_subnet,
-    ("PUT", PEERING): vnet.put_peering, ("GET", PEERING): vnet.get_peering,
+    ("PUT", PEERING): vnet.put_peering,
+    ("GET", PEERING): vnet.get_peering,
     ("DELETE", PEERING): vnet.delete_peering,
-    ("PUT", nic.KIND): nic.put, ("GET", nic.KIND): nic.get, ("DELETE", nic.KIND): nic.delete,
-    ("PUT", publicip.KIND): publicip.put, ("GET", publicip.KIND): publicip.get,
+    ("PUT", nic.KIND): nic.put,
+    ("GET", nic.KIND): nic.get,
+    ("DELETE", nic.KIND): nic.delete,
+    ("PUT", publicip.KIND): publicip.put,
+    ("GET", publicip.KIND): publicip.get,
     ("DELETE", publicip.KIND): publicip.delete,
-    ("PUT", waf.KIND): waf.put, ("GET", waf.KIND): waf.get, ("DELETE", waf.KIND): waf.delete,
+    ("PUT", waf.KIND): waf.put,
+    ("GET", waf.KIND): waf.get,
+    ("DELETE", waf.KIND): waf.delete,
     ("GET", before.INSTANCE): scaleset.get_instance,
-    ("PUT", VM): compute.put, ("GET", VM): compute.get, ("DELETE", VM): compute.delete,
+    ("PUT", VM): compute.put,
+    ("GET", VM): compute.get,
+    ("DELETE", VM): compute.delete,
     **{
         (method, f"{VM}/{child}"): handler
         for child in ("extensions", "runcommands")
-        for method, handler in (("PUT", compute.put_child), ("GET", compute.get_child),
-                                ("DELETE", compute.delete_child), ("PATCH", compute.patch_child))
+        for method, handler in (
+            ("PUT", compute.put_child),
+            ("GET", compute.get_child),
+            ("DELETE", compute.delete_child),
+            ("PATCH", compute.patch_child),
+        )
     },
-    **{(method, f"{before.INSTANCE}/runcommands"): handler for method, handler in (
-        ("PUT", compute.put_child), ("GET", compute.get_child), ("DELETE", compute.delete_child), ("PATCH", compute.patch_child))},
-    ("PUT", scaleset.KIND): scaleset.put, ("GET", scaleset.KIND): scaleset.get,
+    **{
+        (method, f"{before.INSTANCE}/runcommands"): handler
+        for method, handler in (
+            ("PUT", compute.put_child),
+            ("GET", compute.get_child),
+            ("DELETE", compute.delete_child),
+            ("PATCH", compute.patch_child),
+        )
+    },
+    ("PUT", scaleset.KIND): scaleset.put,
+    ("GET", scaleset.KIND): scaleset.get,
     ("DELETE", scaleset.KIND): scaleset.delete,
-    **{(method, kind): handler for kind, handlers in {
-        firewall.FIREWALL: (firewall.get_firewall, firewall.put_firewall, firewall.delete_firewall),
-        firewall.POLICY: (policy.get_policy, policy.put_policy, policy.delete_policy),
-        firewall.IP_GROUP: (firewall.get_ip_group, firewall.put_ip_group, firewall.delete_ip_group),
-        RULES: (policy.get_group, policy.put_group, policy.delete_group),
-        f"{firewall.POLICY}/{policy.DRAFTS}": (policy.get_draft, policy.put_draft, policy.delete_draft),
-    }.items() for method, handler in zip(("GET", "PUT", "DELETE"), handlers, strict=True)},
+    **{
+        (method, kind): handler
+        for kind, handlers in {
+            firewall.FIREWALL: (firewall.get_firewall, firewall.put_firewall, firewall.delete_firewall),
+            firewall.POLICY: (policy.get_policy, policy.put_policy, policy.delete_policy),
+            firewall.IP_GROUP: (firewall.get_ip_group, firewall.put_ip_group, firewall.delete_ip_group),
+            RULES: (policy.get_group, policy.put_group, policy.delete_group),
+            f"{firewall.POLICY}/{policy.DRAFTS}": (policy.get_draft, policy.put_draft, policy.delete_draft),
+        }.items()
+        for method, handler in zip(("GET", "PUT", "DELETE"), handlers, strict=True)
+    },
     ("GET", f"{RULES}/{policy.GROUP_DRAFTS}"): policy.get_group_draft,
     ("PUT", f"{RULES}/{policy.GROUP_DRAFTS}"): policy.put_group_draft,
     ("GET", "microsoft.security/locations/alerts"): security.get_alert,
-    **{(method, kind): handler for kind in before.TYPES for method, handler in (
-        ("GET", before.get), ("PUT", before.put), ("DELETE", before.delete))},
-    **{(method, kind): handler for kind in before.CHILDREN for method, handler in (
-        ("GET", before.get_child), ("PUT", before.put_child), ("DELETE", before.delete_child))},
+    **{
+        (method, kind): handler
+        for kind in before.TYPES
+        for method, handler in (("GET", before.get), ("PUT", before.put), ("DELETE", before.delete))
+    },
+    **{
+        (method, kind): handler
+        for kind in before.CHILDREN
+        for method, handler in (
+            ("GET", before.get_child),
+            ("PUT", before.put_child),
+            ("DELETE", before.delete_child),
+        )
+    },
 }
 
 LISTS: dict[tuple[str, str], Handler] = {

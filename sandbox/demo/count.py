@@ -26,6 +26,19 @@ def table(world: World, name: str) -> list[dict[str, Any]]:
             return []
 
 
+def blobs(world: World, container: str, folder: str) -> dict[str, bytes]:
+    """The blobs of a folder, by their names in it."""
+    from azure.core.exceptions import ResourceNotFoundError
+    from azure.storage.blob import ContainerClient
+
+    with ContainerClient.from_connection_string(world.direct_connection, container) as client:
+        try:
+            names = [b.name for b in client.list_blobs(name_starts_with=f"{folder}/")]
+        except ResourceNotFoundError:
+            return {}
+        return {n.partition("/")[2]: bytes(client.download_blob(n).readall()) for n in names}
+
+
 def plan_of(row: dict[str, Any]) -> dict[str, Any]:
     """The plan packed into an alert's row."""
     data = b"".join(row[k] for k in sorted(

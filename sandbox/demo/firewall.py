@@ -1,4 +1,4 @@
-"""Chapter 10 of the story: the rule that let the traffic out, and whoever keeps writing it."""
+"""Chapter 11 of the story: the rule that let the traffic out, and whoever keeps writing it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ ESTATE: dict[str, Any] = {"subscription": SUBSCRIPTION, "location": "westeurope"
 def play(story: Story) -> dict[str, int]:
     """Found by the alert, taken out, written again by someone, and so on until people must act."""
     world = story.world
-    story.chapter(f"10  {SERVER} talks to {ATTACKER}: which rule let it out?")
+    story.chapter(f"11  {SERVER} talks to {ATTACKER}: which rule let it out?")
     world.seed(ESTATE)
     for one, other in (("vnet-hub", "vnet-shop"), ("vnet-shop", "vnet-hub")):
         world.arm("PUT", f"{element_id('virtualNetworks', one)}/virtualNetworkPeerings/to-{other}", {
@@ -65,6 +65,11 @@ def play(story: Story) -> dict[str, int]:
     story.publish(story.known(c2_alert(SERVER, [ATTACKER])))
     story.expect("the attacker is blocked", story.wait(
         lambda: set(story.live(ATTACKER).values()) == {"active"}))
+    for block in story.blocks(
+        address=ATTACKER
+    ):  # a block of some seconds may end before the firewall is looked at
+        story.world.api(story.host, "POST", "blocks/extend", {
+            "blockId": block["id"], "hours": 1, "reason": "we are looking for the way out"})
     out = story.wait(lambda: incident(story).get("state") == "removed", 60)
     story.expect("the rogue rule is found, and taken out with a backup", out, incident(story).get("detail"))
     _tell(story)

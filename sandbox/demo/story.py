@@ -12,8 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sandbox.demo import count, firewall
+from sandbox.demo import count, firewall, inquiry
 from sandbox.demo.estate import ESTATE, c2_alert, element_id, name_of
+from sandbox.inbox import Inbox
 from sandbox.world import ROOT, FunctionsHost, World, waiting
 
 LIFETIME_SECONDS = 25
@@ -34,6 +35,8 @@ class Story:
         self.failures: list[str] = []
         self.summary: list[tuple[str, str]] = []
         self.host: FunctionsHost
+        self.inbox = Inbox()
+        self.settings: dict[str, str] = {}
         self.first = c2_alert("web-1", [FIRST])
         self.foreign: dict[str, str] = {}
 
@@ -107,8 +110,12 @@ class Story:
         self.tell_timeline()
         numbers = count.tally(self.world, self.foreign)
         self.check_numbers(numbers)
-        self.traced()
-        numbers["traced"] = count.traced(self.world)
+        with self.inbox, inquiry.unfamiliar():
+            self.with_guests()
+            balanced = self.traced()
+            numbers["traced"] = count.traced(self.world)
+            numbers["investigation"] = inquiry.play(self, balanced)
+        self.let_go()
         numbers["firewall"] = firewall.play(self)
         result = {"ok": not self.failures, **numbers,
                   "seconds": round(time.monotonic() - started, 1)}
@@ -122,12 +129,12 @@ class Story:
         self.world.tune(settle=SETTLE_SECONDS)
         policy = self.world.folder / "policy.toml"
         text = (ROOT / "remediation" / "policy.toml").read_text()
-        text = text.replace('action = "ask"', 'action = "remove"')
+        text = text.replace('action = "ask"', 'action = "remove"').replace('gather = "20s"', 'gather = "2s"')
         policy.write_text(text.replace('lifetime = "24h"', f'lifetime = "{LIFETIME_SECONDS}s"'))
-        self.host = self.world.start_host(
-            RESPONDER_MODE="enforce", RESPONDER_DEPLOYMENT="demo", RESPONDER_POLICY=str(policy),
-            SWEEP_SCHEDULE="*/2 * * * * *", RESPONDER_SWEEP_SECONDS="2",
-        )
+        self.settings = {
+            "RESPONDER_MODE": "enforce", "RESPONDER_DEPLOYMENT": "demo", "RESPONDER_POLICY": str(policy),
+            "SWEEP_SCHEDULE": "*/2 * * * * *", "RESPONDER_SWEEP_SECONDS": "2", "RESPONDER_INVESTIGATE": "off"}
+        self.host = self.world.start_host(**self.settings)
         self.say(f"Azurite, ARM (TLS), Resource Graph, Event Grid, Functions host at {self.host.url}")
         self.world.subscribe(self.host)
         # The first sweep compares Defender's list with the ledger; the story begins after it.
@@ -295,13 +302,26 @@ class Story:
                   "revoked", "replayed", "lifted"}
         self.expect("every hop has its time", wanted <= hops, sorted(wanted - hops) or "")
 
-    def traced(self) -> None:
-        """9: alerts on what stands before machines."""
+    def with_guests(self) -> None:
+        """From now on machines are looked into: the app anew, the guest app beside it."""
+        inquiry.guests(self)
+        self.world.stop_host(self.host)
+        more = {**inquiry.SETTINGS, "RESPONDER_NOTIFY": self.inbox.url}
+        self.host = self.world.start_host("host-inquiry", **{**self.settings, **more})
+        self.world.start_host("host-guest", **{
+            **self.settings, **more, "RESPONDER_ROLE": "guest", "AZURE_CLIENT_ID": "guest-identity",
+            "INVESTIGATION_QUEUE": inquiry.GUEST_QUEUE, "GUEST_QUEUE": "", "RESPONDER_NOTIFY": ""})
+        self.world.subscribe(self.host)
+
+    def traced(self) -> dict[str, Any]:
+        """9: alerts on what stands before machines → the one about the load balancer."""
+        balanced: dict[str, Any] = {}
         self.chapter(f"9  {BALANCED} behind a load balancer, {THROUGH} through an application gateway")
         for kind, name, attacker in (("loadBalancers", "lb-shop", BALANCED),
                                      ("applicationGateways", "agw-shop", THROUGH)):
             alert = self.known(c2_alert(name, [attacker], resource=element_id(kind, name)))
             self.publish(alert)
+            balanced = balanced or alert
             plan = self.timeline(alert)["plan"]
             for machine in plan["machines"]:
                 self.say("[cyan]" + " → ".join(machine["path"]) + "[/]")
@@ -316,6 +336,13 @@ class Story:
         found = count.traced(self.world)
         self.expect("4 machines, 1 machine, and 1 name that is not guessed", found == {
             "load_balancer": 4, "application_gateway": 1, "not_traced": 1}, found)
+        for block in (*self.blocks(address=BALANCED), *self.blocks(address=THROUGH)):
+            self.world.api(self.host, "POST", "blocks/extend", {
+                "blockId": block["id"], "hours": 1, "reason": "while the machines are looked into"})
+        return balanced
+
+    def let_go(self) -> None:
+        """The end of both."""
         for address in (BALANCED, THROUGH):
             self.world.api(self.host, "POST", "blocks/revoke", {"address": address, "reason": "the end"})
         self.expect("revoked, and our rules are gone", self.wait(

@@ -1,4 +1,4 @@
-"""A process that is to die: it waits for a word, then delivers an alert or sweeps.
+"""A process that is to die: it waits for a word, then delivers an alert or a message, or sweeps.
 
 Forked from a server that has imported the SDKs once: a hundred deaths need no hundred imports.
 """
@@ -20,7 +20,7 @@ PERSON = Caller("ann@example.com", frozenset({"Approve"}), identified=True)
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload([
     __name__, "azure.mgmt.network", "azure.mgmt.network.models", "azure.mgmt.resourcegraph",
-    "azure.data.tables", "azure.identity"])
+    "azure.data.tables", "azure.identity", "azure.storage.blob"])
 
 
 def start(environment: Mapping[str, str], order: dict[str, Any]) -> tuple[BaseProcess, Connection]:
@@ -48,6 +48,8 @@ def _live(environment: dict[str, str], order: dict[str, Any], pipe: Connection) 
             app.desk.decide(order["incident"], PERSON, app.budget(), act=True, reason="a test")
         for _ in range(order["passes"]):  # Azure is done at once here: each pass finds the last one's work
             app.removal.go_on(order["incident"], app.budget())
+    elif order.get("message"):
+        app.on_investigate(order["message"])
     elif order["alert"]:
         app.on_alert(order["alert"], event_id="e", event_time=None)
     else:

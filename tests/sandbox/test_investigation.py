@@ -318,7 +318,7 @@ def test_other_alerts_and_the_same_attacker_elsewhere_are_found(azure: Azure):
     inquiry.begin()
     inquiry.pump()
     task = inquiry.of("related_alerts")
-    assert "1 other alerts on it, 1 on others by the same attacker" in task.says
+    assert "1 other alert on it, 1 on others by the same attacker" in task.says
     assert any("Suspicious process executed" in s.text for s in task.signs)
 
 

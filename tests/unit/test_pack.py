@@ -107,7 +107,9 @@ def test_questions_are_listed_with_the_command_that_answers_them():
                  [task("updates", "waiting", approval="q2", reason="install 2 updates")])
     assert found.open.startswith("2 questions for a person")
     assert "python -m remediation approve q1" in found.next[0]
-    assert found.next[1] == "answer: vm: install 2 updates – python -m remediation approve q2"
+    assert (
+        found.next[1] == "answer: vm: install 2 updates – python -m remediation approve q2 approve --reason …"
+    )
     assert "a question waits" in found.why
 
 
@@ -153,6 +155,22 @@ def test_what_was_skipped_and_lifted_is_said():
     )
 
 
+def test_steps_with_one_reason_are_told_together_and_those_under_way_by_their_number():
+    found = pack(
+        [],
+        [task(s, "skipped", reason="the machine is deallocated") for s in ("processes", "autoruns")]
+        + [
+            task("posture", says="fine"),
+            task("updates", "waiting", reason="install 2"),
+            task("msrt", "queued"),
+            task("av_scan", "running"),
+        ],
+    )
+    assert found.machines[0].steps == (
+        "posture: done – fine", "updates: waits for a yes – install 2",
+        "processes, autoruns: skipped – the machine is deallocated", "2 steps under way")
+
+
 def test_nothing_blocked_says_why():
     assert pack(plan={"mode": "simulate", "reasons": ["a sample alert"]}).done == (
         "nothing was blocked (simulate: a sample alert)")
@@ -182,3 +200,13 @@ def test_the_digest_changes_with_what_matters_and_not_with_time():
     assert before.digest == pack([block()]).digest
     assert before.digest != pack([block("shadowed")]).digest
     assert before.to_json()["counts"] == {}
+
+
+def test_while_steps_are_under_way_only_what_cannot_wait_is_an_update():
+    def found(*more: dict[str, Any]) -> str:
+        return pack([block()], [task("autoruns", "running"), *more]).digest
+
+    assert found() == found(task("posture", says="fine")) == found(task("msrt", "failed", reason="x"))
+    assert found() != found(task("processes", signs=[sign("confirmed")]))
+    assert found() != found(task("updates", "waiting", approval="q", reason="install"))
+    assert found() == found(task("watch", "running", machine=""))
