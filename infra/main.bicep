@@ -38,6 +38,28 @@ param cutLiveFlows bool = false
 @description('May the app take rogue rules out of Azure Firewalls, and put them back (policy, [firewall])? Without it they are found and told.')
 param changeFirewalls bool = false
 
+@description('May machines be looked into from outside: posture, logs?')
+param investigate bool = true
+
+@description('Deploy the guest app, which looks inside machines by Run Command, under an identity of its own?')
+param guestApp bool = false
+
+@description('May the guest app install critical and security updates after a yes?')
+param installUpdates bool = false
+
+@description('May the guest app install the antimalware extension after a yes?')
+param installAntimalware bool = false
+
+@description('May the app resolve alerts in Defender when all is done (policy: [investigation] resolve)?')
+param resolveAlerts bool = false
+
+@description('Log Analytics workspaces (their GUIDs) in which traces of attackers are looked for.')
+param workspaces array = []
+
+@description('A secret of a key vault that holds the channels people are told by; the app identity must be able to read it.')
+param notifySecretUri string = ''
+
+var guestQueue = 'guest-investigations'
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var allTags = union(tags, { 'azd-env-name': environmentName })
 
@@ -58,6 +80,31 @@ module app 'modules/app.bicep' = {
     mode: mode
     subscriptions: subscriptions
     managementGroups: managementGroups
+    workspaces: workspaces
+    guestQueue: guestApp ? guestQueue : ''
+    notifySecretUri: notifySecretUri
+  }
+}
+
+module guest 'modules/guest.bicep' = if (guestApp) {
+  scope: rg
+  params: {
+    token: token
+    location: location
+    tags: allTags
+    storageName: app.outputs.storageAccountName
+    queueName: guestQueue
+    deployment: deployment
+    mode: mode
+    insightsName: app.outputs.insightsName
+  }
+}
+
+module guestRole 'modules/guest-role.bicep' = if (guestApp) {
+  params: {
+    principalId: guest!.outputs.identityPrincipalId
+    installUpdates: installUpdates
+    installAntimalware: installAntimalware
   }
 }
 
@@ -65,6 +112,8 @@ module responder 'modules/responder-role.bicep' = {
   params: {
     cutLiveFlows: cutLiveFlows
     changeFirewalls: changeFirewalls
+    investigate: investigate
+    resolveAlerts: resolveAlerts
     principalId: app.outputs.identityPrincipalId
   }
 }
@@ -80,5 +129,6 @@ module automation 'modules/automation.bicep' = {
 
 output AZURE_RESOURCE_GROUP string = rg.name
 output AZURE_FUNCTION_APP_NAME string = app.outputs.functionAppName
+output AZURE_GUEST_APP_NAME string = guestApp ? guest!.outputs.functionAppName : ''
 output EVENT_GRID_TOPIC_NAME string = app.outputs.topicName
 output STORAGE_ACCOUNT_NAME string = app.outputs.storageAccountName

@@ -67,6 +67,7 @@ LOST = timedelta(seconds=60)
 """So long after its time a message counts as lost."""
 FIRST_HINT, EVERY_HINT = timedelta(seconds=60), timedelta(minutes=5)
 GUEST_STAGGER_SECONDS = 2.0
+CLOSE_SECONDS = 10.0
 RANK = {"likely": 0, "possible": 1, None: 1, "unlikely": 2}
 WATCH = "watch"
 
@@ -393,6 +394,32 @@ class Investigator:
                                      manifests=head.manifests, seal=head.seal)
             self._escalation.due(alert_id)
         self._write_manifests(head)
+        if self._policy.inquiry.resolve and not self._settings.guest:
+            self._close(alert_id)
+
+    def _close(self, alert_id: str) -> None:
+        """Resolve the alert in Defender, where the policy says so: every step and the watch have ended, so
+        all blocks have, and nothing failed or speaks for a machine that is compromised."""
+        head, tasks = self._kept.head(alert_id), self._kept.tasks(alert_id)
+        over = any(t.step == WATCH for t in tasks) and all(
+            t.state in (TaskState.DONE, TaskState.SKIPPED) for t in tasks)
+        grave = any(s.weight is not Weight.NOTE for t in tasks for s in t.signs)
+        acts = self._settings.mode.reach >= Mode.APPROVE.reach
+        if head is None or head.closed or not over or grave or not acts:
+            return
+        alert = self._alert(head)
+        if alert is None or alert.ref is None or alert.closed:
+            return
+        now = self._clock.now()
+        try:
+            self._tools.defender.resolve(alert.ref, Deadline.after(self._clock, CLOSE_SECONDS))
+            self._kept.save_head(replace(head, closed=now))
+        except (PermanentError, TemporaryError) as error:
+            say(_log, "not-resolved", alerts=[alert_id], level=logging.WARNING, error=str(error))
+            return
+        self._ledger.alerts.note(
+            alert_id, now, "resolved", by=SERVICE, reason="all steps and blocks have ended"
+        )
 
     def _write_manifests(self, head: Head) -> None:
         """From the ledger to the evidence, the last one first seen to be there."""

@@ -27,6 +27,11 @@ def inquiry_actions() -> list[str]:
     return _part("inquiry")
 
 
+def resolving_actions() -> list[str]:
+    """What the role adds where the app may resolve alerts."""
+    return _part("resolving")
+
+
 def _part(name: str) -> list[str]:
     block = re.search(rf"\bvar {name} = \w+ \? \[(.*?)\]", ROLE.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None, f"the role has no part for {name}"

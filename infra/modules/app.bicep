@@ -26,6 +26,15 @@ param subscriptions array
 @description('Management groups whose machines are looked after, in place of subscriptions; empty: none.')
 param managementGroups array
 
+@description('Log Analytics workspaces (their GUIDs) in which traces of attackers are looked for.')
+param workspaces array
+
+@description('The queue of the guest app; empty: nothing looks inside machines.')
+param guestQueue string
+
+@description('A secret of a key vault that holds the channels people are told by (RESPONDER_NOTIFY); empty: none.')
+param notifySecretUri string
+
 var functionAppName = 'func-${token}'
 var packageContainer = 'app-package-${take(functionAppName, 32)}'
 var roles = {
@@ -67,6 +76,15 @@ resource storage 'Microsoft.Storage/storageAccounts@2025-06-01' = {
     resource deadLetter 'containers' = {
       name: 'deadletter'
     }
+
+    resource evidence 'containers' = {
+      name: 'evidence'
+    }
+
+    // what machines write, read and deleted within hours
+    resource incoming 'containers' = {
+      name: 'evidence-incoming'
+    }
   }
 
   resource queues 'queueServices' = {
@@ -74,6 +92,10 @@ resource storage 'Microsoft.Storage/storageAccounts@2025-06-01' = {
 
     resource commit 'queues' = {
       name: 'commit'
+    }
+
+    resource investigations 'queues' = {
+      name: 'investigations'
     }
   }
 
@@ -156,6 +178,7 @@ resource functionApp 'Microsoft.Web/sites@2024-11-01' = {
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
+    keyVaultReferenceIdentity: identity.id
     functionAppConfig: {
       deployment: {
         storage: {
@@ -203,6 +226,11 @@ resource functionApp 'Microsoft.Web/sites@2024-11-01' = {
       PYTHON_THREADPOOL_THREAD_COUNT: '32'
       SWEEP_SCHEDULE: '0 * * * * *'
       COMMIT_QUEUE: 'commit'
+      INVESTIGATION_QUEUE: 'investigations'
+      GUEST_QUEUE: guestQueue
+      RESPONDER_WORKSPACES: join(workspaces, ',')
+      RESPONDER_NOTIFY: empty(notifySecretUri) ? '' : '@Microsoft.KeyVault(SecretUri=${notifySecretUri})'
+      RESPONDER_LINKS: 'https://${functionApp.properties.defaultHostName}'
       RESPONDER_DEPLOYMENT: deployment
       RESPONDER_MODE: mode
       RESPONDER_SUBSCRIPTIONS: join(subscriptions, ',')
@@ -301,3 +329,4 @@ output identityPrincipalId string = identity.properties.principalId
 output logicAppId string = logicApp.id
 output topicName string = topic.name
 output storageAccountName string = storage.name
+output insightsName string = insights.name

@@ -136,6 +136,16 @@ class Defender:
             for r in rows if str(r.get("id", "")).count("/") > 2
         }
 
+    def resolve(self, ref: AlertRef, deadline: Deadline) -> None:
+        """Say in Defender that all is done. It takes no word with it: the reason stays in the ledger."""
+        base = f"/subscriptions/{ref.subscription_id}"
+        group = f"/resourceGroups/{ref.resource_group}" if _NAME.fullmatch(ref.resource_group) else ""
+        if not (_NAME.fullmatch(ref.name) and _GUID.fullmatch(ref.subscription_id) and _WORD.fullmatch(
+                ref.location)):
+            raise Invalid("the alert does not say where Defender keeps it")
+        self._clients.arm_send("POST", f"{base}{group}/providers/Microsoft.Security/locations/{ref.location}"
+                               f"/alerts/{ref.name}/resolve", API, deadline)
+
     def on(self, resource_ids: Iterable[str], since: datetime, deadline: Deadline) -> list[OtherAlert]:
         """Alerts that name these resources, generated since then."""
         found: list[OtherAlert] = []

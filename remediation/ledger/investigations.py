@@ -33,7 +33,8 @@ MACHINES, SLOTS = "~machines", "~slots"
 class Head:
     """An investigation as a whole. `machines`: id, path and private addresses of each; `left_out`: machine →
     why it is not looked into; `manifests`: number of manifests, `seal` the last one's; `sealed`: each
-    manifest as it is to be written, `written` how many are."""
+    manifest as it is to be written, `written` how many are; `closed`: when
+    the alert was resolved in Defender."""
 
     alert_id: str
     accusation: str
@@ -46,6 +47,7 @@ class Head:
     seal: str = ""
     sealed: tuple[Mapping[str, Any], ...] = ()
     written: int = 0
+    closed: datetime | None = None
     etag: str = ""
 
     def machine(self, machine_id: str) -> Mapping[str, Any]:
@@ -56,7 +58,8 @@ class Head:
         """For people."""
         return {"begun": utc(self.begun), "by": self.by, "ended": utc(self.ended) if self.ended else None,
                 "machines": [m.get("id") for m in self.machines], "leftOut": dict(self.left_out),
-                "manifests": self.manifests, "seal": self.seal}
+                "manifests": self.manifests, "seal": self.seal,
+                "closed": utc(self.closed) if self.closed else None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,17 +220,19 @@ def _head_values(head: Head) -> dict[str, Any]:
         **pack("machines", list(head.machines)),
         **pack("sealed", list(head.sealed)),
         "written": head.written,
+        "closed": utc(head.closed) if head.closed else "",
         **pack("leftOut", dict(head.left_out)),
     }
 
 
 def _head(row: Row) -> Head:
-    ended = row.text("ended")
+    ended, closed = row.text("ended"), row.text("closed")
     return Head(
         row.text("alert"), row.text("accusation"), from_utc(row.text("begun")), row.text("by"),
         tuple(unpack(row.values, "machines") or ()), unpack(row.values, "leftOut") or {},
         from_utc(ended) if ended else None, int(row.values.get("manifests") or 0), row.text("seal"),
-        tuple(unpack(row.values, "sealed") or ()), int(row.values.get("written") or 0), row.etag)
+        tuple(unpack(row.values, "sealed") or ()), int(row.values.get("written") or 0),
+        from_utc(closed) if closed else None, row.etag)
 
 
 def _told(row: Row) -> Told:

@@ -6,15 +6,19 @@ import json
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from remediation.__main__ import main
+from remediation.investigation.seals import START, manifest, sha256
+from remediation.policy import DEFAULT_POLICY
 from sandbox.world import ROOT, waiting
 from tests.estate import ATTACKER, SECOND, alert, estate, name_of
 from tests.host.conftest import Site
+from tests.role import IDENTITY, guest_actions, inquiry_actions, role_actions
 
 BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
 
@@ -197,3 +201,57 @@ def test_a_bad_setting_is_named_by_the_app(site: Site):
     host = site.start(RESPONDER_MODE="yolo")
     site.world.publish(alert())
     assert any("RESPONDER_MODE: must be one of" in host.log.read_text() for _ in waiting(15))
+
+
+def test_machines_are_looked_into_through_the_queues_and_the_guest_app_has_nothing_else(
+    site: Site, tmp_path: Path
+):
+    made = estate()
+    made["groups"][0]["vms"][0]["guest"] = {}
+    site.world.seed(made)
+    site.world.role("guest", guest_actions())
+    site.world.role(IDENTITY, [*role_actions(), *inquiry_actions()])
+    policy = tmp_path / "policy.toml"
+    before, _, rest = DEFAULT_POLICY.read_text().partition("steps = [")
+    policy.write_text(f'{before}steps = ["posture", "processes"]{rest.partition("]")[2]}')
+    queue = f"guest-{site.settings['INVESTIGATION_QUEUE']}"
+    more = {"RESPONDER_POLICY": str(policy), "RESPONDER_POLL_SECONDS": "0.2", "GUEST_QUEUE": queue}
+    host = site.start(**more)
+    guest = site.world.start_host(f"guest-{site.number}", **{
+        **site.settings, **more, "RESPONDER_ROLE": "guest", "AZURE_CLIENT_ID": "guest", "GUEST_QUEUE": "",
+        "INVESTIGATION_QUEUE": queue})
+    site.hosts.append(guest)
+    answer = site.world.api(guest, "GET", "health")
+    assert answer.status_code == 404, "the guest app has no HTTP side"
+    one = site.know(alert())
+    site.world.publish(one)
+    assert site.world.settled(30)
+
+    def inquiry() -> dict[str, Any]:
+        return dict(site.world.api(host, "GET", f"alerts/{name_of(one)}").json()["investigation"] or {})
+
+    assert any(inquiry().get("ended") for _ in waiting(40))
+    assert {t["step"]: t["state"] for t in inquiry()["tasks"]} == {"posture": "done", "processes": "done"}
+    pack = site.world.api(host, "GET", f"alerts/{name_of(one)}/pack").json()
+    assert "2 of 2 blocks in effect" in pack["text"]
+    asked = {"alertId": name_of(one), "steps": ["nonsense"], "reason": "a test"}
+    answer = site.world.api(host, "POST", "investigations", asked)
+    assert (answer.status_code, answer.json()["field"]) == (400, "steps")
+    assert site.world.api(host, "POST", "investigations", {**asked, "steps": ["posture"]}).status_code == 202
+    run = ["--url", host.url, "--key", host.function_key]
+    assert main(["pack", name_of(one), *run]) == 0
+    assert main(["investigate", name_of(one), "--steps", "posture", "--reason", "a test", *run]) == 0
+
+
+def test_evidence_is_checked_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    data, seal = manifest("a1", 1, START, [("a.json", sha256(b"1"))], datetime(2026, 1, 1, tzinfo=UTC))
+    (tmp_path / "a.json").write_bytes(b"1")
+    (tmp_path / "manifest.json").write_bytes(data)
+    assert main(["evidence", "verify", str(tmp_path), "--seal", seal]) == 0
+    assert main(["evidence", "verify", str(tmp_path)]) == 0
+    assert "was not compared" in capsys.readouterr().out
+    (tmp_path / "a.json").write_bytes(b"2")
+    assert main(["evidence", "verify", str(tmp_path), "--seal", seal]) == 1
+    assert "a.json has been changed" in capsys.readouterr().out
+    assert main(["evidence", "verify", "no-such-alert"]) == 2
+    assert "settings" in capsys.readouterr().err

@@ -24,7 +24,7 @@ from remediation.steps import STEPS
 from tests.azure import OPERATOR, Azure
 from tests.estate import ATTACKER, COMPUTE, SECOND, SUB, alert, estate, name_of
 from tests.inquiry import GUEST_IDENTITY, WORKSPACE, Inquiry, machine, site
-from tests.role import IDENTITY, guest_actions, inquiry_actions, role_actions
+from tests.role import IDENTITY, guest_actions, inquiry_actions, resolving_actions, role_actions
 
 DONE, SKIPPED, FAILED, WAITING = TaskState.DONE, TaskState.SKIPPED, TaskState.FAILED, TaskState.WAITING
 GUEST_LOOKS = ("processes", "autoruns", "antimalware", "cut_flows")
@@ -699,3 +699,42 @@ def test_people_hear_two_hours_before_a_block_ends_and_of_a_dismissed_alert(azur
 
 
 
+
+
+@pytest.mark.parametrize("compromised", [False, True])
+def test_an_alert_is_resolved_in_defender_only_where_the_policy_says_so_and_nothing_is_open(
+        azure: Azure, tmp_path: Path, compromised: bool):
+    azure.world.seed(site({}))
+    azure.world.role(IDENTITY, [*role_actions(), *inquiry_actions(), *resolving_actions()])
+    logs(azure, *([flow()] if compromised else []))
+    path = Inquiry.policy(None, tmp_path, ("resolve = false", "resolve = true"))  # type: ignore[arg-type]  # it needs no self
+    inquiry = Inquiry(azure, GUEST_QUEUE="", RESPONDER_POLICY=path)
+    one = inquiry.begin()
+    inquiry.pump()
+    inquiry.deliver(inquiry.of("watch"))
+
+    def status() -> str:
+        return str(azure.world.arm("GET", one["id"]).json()["properties"]["status"])
+
+    assert status() == "Active"
+    azure.clock.forward(hours=25)
+    azure.sweep()
+    inquiry.deliver(inquiry.of("watch"))
+    assert inquiry.of("watch").state is DONE
+    assert status() == ("Active" if compromised else "Resolved")
+    assert (inquiry.head.closed is None) is compromised
+
+
+def test_each_step_asks_azure_for_nothing_that_its_role_does_not_have(azure: Azure):
+    """
+    What the steps declare is what the roles in `infra/` give: nothing missing, nothing extra.
+    """
+    declared = {p.lower() for s in STEPS.values() for p in (*s.permissions, *s.changing)}
+    app = {a.lower() for a in (*role_actions(), *inquiry_actions())}
+    guest = {a.lower() for a in guest_actions()}
+    for step in STEPS.values():
+        wanted = {p.lower() for p in (*step.permissions, *step.changing)}
+        assert wanted - (guest if step.guest else app) == set(), step.name
+    assert guest - declared - {"microsoft.compute/virtualmachines/instanceview/read"} == set()
+    assert {a.lower() for a in inquiry_actions()} - declared - {
+        "microsoft.operationalinsights/workspaces/query/read"} == set()
