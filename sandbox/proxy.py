@@ -52,9 +52,12 @@ class Door:
             return
         self._log.add(self._service, request.method, raw, answer.status_code, "app",
                       (time.perf_counter() - started) * 1000)
+        length = str(len(answer.content))
+        if request.method == "HEAD":  # which says how long the body would be
+            length = answer.headers.get("content-length", "0")
         response = Response(answer.content, answer.status_code)
         response.raw_headers = [
             (k.lower().encode(), v.encode()) for k, v in answer.headers.multi_items()
             if k.lower() not in _HOP
-        ] + [(b"content-length", str(len(answer.content)).encode())]
+        ] + [(b"content-length", length.encode())]
         await response(scope, receive, send)
