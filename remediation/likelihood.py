@@ -61,11 +61,19 @@ class PowerChange:
 
 @dataclass(frozen=True, slots=True)
 class OtherAlert:
-    """Another alert that names the machine."""
+    """Another alert that names the machine. `severity` and `status` as Defender writes them, or ''."""
 
     alert_id: str
     name: str
     resource_id: str
+    severity: str = ""
+    status: str = ""
+
+    @property
+    def grave(self) -> bool:
+        """Somebody should look at it, and nobody has closed it."""
+        return (self.severity.casefold() not in ("low", "informational")
+                and self.status.casefold() not in ("dismissed", "resolved"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
           'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/runCommands/delete'
           // missing updates: the last assessment, and a new one
           'Microsoft.ResourceGraph/resources/read'
-          'Microsoft.Compute/virtualMachines/patchAssessmentResults/read'
+          'Microsoft.Compute/virtualMachines/patchAssessmentResults/*'
           'Microsoft.Compute/virtualMachines/assessPatches/action'
           'Microsoft.Compute/locations/operations/read'
         ])

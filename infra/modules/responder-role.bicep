@@ -29,6 +29,7 @@ var inquiry = investigate ? [
   'Microsoft.Security/assessments/read'
   'Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems/read'
   'Microsoft.Authorization/roleAssignments/read'
+  'Microsoft.OperationalInsights/workspaces/read'
   'Microsoft.OperationalInsights/workspaces/query/read'
   'Microsoft.OperationalInsights/workspaces/query/*/read'
 ] : []

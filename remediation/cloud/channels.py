@@ -22,6 +22,16 @@ TOPIC = "topic"
 SEVERITIES = {"high": "failure", "medium": "warning", "low": "info"}
 
 
+MOST_TEXT = 20_000
+"""Characters, where a service takes more: nobody reads on."""
+CUT = "\n… the rest is in the timeline"
+
+
+def shortened(text: str, most: int) -> str:
+    """The beginning, which says what matters, with a word that there is more."""
+    return text if len(text) <= most else text[: max(0, most - len(CUT))] + CUT[:most]
+
+
 class Channels:
     """Sends. Each channel by itself: one that is down does not keep the others from hearing."""
 
@@ -48,7 +58,8 @@ class Channels:
             raise Unavailable(
                 f"channel {name} ({url.partition('://')[0]}): its address is none that is known"
             )
-        took = one.notify(text, title=title, body_format=NotifyFormat.TEXT,
+        most = min(int(getattr(one[0], "body_maxlen", 0) or MOST_TEXT), MOST_TEXT)
+        took = one.notify(shortened(text, most), title=title, body_format=NotifyFormat.TEXT,
                           notify_type=NotifyType(SEVERITIES.get(severity.lower(), "info")))
         if not took:
             raise Unavailable(f"channel {name} ({url.partition('://')[0]}) did not take the message")

@@ -150,7 +150,8 @@ class Defender:
         """Alerts that name these resources, generated since then."""
         found: list[OtherAlert] = []
         for some in itertools.batched(filter(askable, resource_ids), RESOURCES_TOGETHER, strict=False):
-            found += [OtherAlert(str(r.get("name") or ""), str(r.get("display") or ""), str(r["resourceId"]))
+            found += [OtherAlert(str(r.get("name") or ""), str(r.get("display") or ""), str(r["resourceId"]),
+                                 str(r.get("severity") or ""), str(r.get("status") or ""))
                       for r in self._graph.rows("alerts_on", deadline, ids=some, since=utc(since))]
         return found
 

@@ -15,12 +15,12 @@ from typing import Any
 from remediation.cloud.clients import EMULATOR, Clients
 from remediation.cloud.failures import translated
 from remediation.cloud.retry import briefly
-from remediation.errors import Conflict, NotFound
+from remediation.errors import Conflict, Invalid, NotFound
 from remediation.investigation.seals import sha256
 from remediation.settings import Settings
 
 KEY_LASTS = timedelta(hours=12)
-MOST_COLLISIONS = 20
+MOST_COLLISIONS = 100
 
 
 class EvidenceStore:
@@ -49,7 +49,15 @@ class EvidenceStore:
                 if self.read(alert_id, tried) != data:
                     continue
             return tried, sha256(data)
-        raise Conflict(f"{name}: {MOST_COLLISIONS} files of that name are there already")
+        raise Invalid(f"{name}: {MOST_COLLISIONS} files of that name are there already")
+
+    def keep_as(self, alert_id: str, name: str, data: bytes) -> bool:
+        """Write a file of an alert under this very name; False if another is there."""
+        try:
+            self._write(f"{folder_of(alert_id)}/{name}", data)
+        except Conflict:
+            return self.read(alert_id, name) == data
+        return True
 
     def _write(self, path: str, data: bytes) -> None:
         def write() -> None:

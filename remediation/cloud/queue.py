@@ -22,8 +22,8 @@ class Queue:
         self._clients = clients
         self._name = name
 
-    def send(self, message: str, wait: float = 0.0) -> None:
-        """Have it taken up, not before so many seconds have passed."""
+    def send(self, message: str, wait: float = 0.0) -> bool:
+        """Have it taken up, not before so many seconds have passed; False if that could not be said."""
         try:
             try:
                 self._send(message, wait)
@@ -32,6 +32,8 @@ class Queue:
                 self._send(message, wait)
         except RemediationError as error:
             _log.warning("no message in %s, the sweep will see to it: %s", self._name, error)
+            return False
+        return True
 
     def _create(self) -> None:
         try:

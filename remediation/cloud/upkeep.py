@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remediation.clock import Deadline
@@ -66,6 +66,17 @@ class Upkeep:
         _, headers = self._clients.arm_send("PUT", f"{machine}/extensions/{ANTIMALWARE}", API, deadline, body)
         return headers.get("Azure-AsyncOperation") or ""
 
-    def posture(self, query: str, machine: str, deadline: Deadline) -> list[dict[str, Any]]:
-        """The rows of one of the posture queries (`queries/posture_*.kql`)."""
+    def identities(self, machine: str, deadline: Deadline) -> list[str]:
+        """The object ids of the machine's own identities, its system's and its user's."""
+        body = self._clients.arm_get(machine.split("/")[2], machine, API, deadline)
+        identity = body.get("identity") or {}
+        found = [identity.get("principalId")]
+        found += [
+            (i or {}).get("principalId") for i in (identity.get("userAssignedIdentities") or {}).values()
+        ]
+        return [str(i) for i in found if i]
+
+    def posture(self, query: str, machine: str | Sequence[str], deadline: Deadline) -> list[dict[str, Any]]:
+        """The rows of one of the posture queries (`queries/posture_*.kql`), about a machine, its guard or its
+        identities."""
         return list(self._graph.rows(f"posture_{query}", deadline, machine=machine))

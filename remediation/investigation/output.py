@@ -33,6 +33,11 @@ class Output:
         return [r for r in self.rows if r.get("kind") == kind]
 
     @property
+    def whole(self) -> bool:
+        """Nothing of it is missing."""
+        return self.complete and not self.cut and not self.garbage
+
+    @property
     def doubt(self) -> str:
         """What a person should know of it, or ''."""
         said = [f"{self.garbage} lines could not be read" if self.garbage else "",
@@ -47,7 +52,7 @@ def read(data: bytes, *, cut: bool = False) -> Output:
     garbage, complete = 0, False
     if len(data) > MOST_BYTES:
         cut, data = True, data[:MOST_BYTES].rpartition(b"\n")[0]
-    for line in data.decode(errors="replace").splitlines():
+    for line in data.decode(errors="replace").split("\n"):  # and at no other sign that ends a line in Unicode
         if not line.strip():
             continue
         row = _row(line)

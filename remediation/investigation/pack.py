@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ MOST_MACHINES, MOST_SIGNS, MOST_NEXT = 12, 6, 6
 WEIGHTS = (Weight.CONFIRMED.value, Weight.LIKELY.value, "possible", "unlikely", "")
 WATCH = "watch"
 """The step that goes on for as long as a block lives: it keeps nothing open."""
-ANSWER = "answer: "
+ANSWER, NOTICE, MOST_NOTICES = "answer: ", "notice ", 8
 EMPTY: Mapping[str, Any] = {}
 
 
@@ -48,6 +48,7 @@ class Pack:
     proven: str
     open: str
     next: tuple[str, ...]
+    whole: tuple[str, ...]
     machines: tuple[MachineNote, ...]
     left: int
     counts: Mapping[str, int]
@@ -61,9 +62,19 @@ class Pack:
         occasion, another question, or a machine that is confirmed; what else they find is told when they
         have ended."""
         confirmed = [m.id for m in self.machines if m.standing == Weight.CONFIRMED.value]
-        said: list[Any] = [self.title, self.proven, list(self.why), confirmed]
-        said += [[n for n in self.next if n.startswith(ANSWER)]] if self.under_way else [
-            self.done, self.open, list(self.next), [(m.id, m.standing, m.signs) for m in self.machines]]
+        notices = [t for t in self.whole if t.startswith(NOTICE)]
+        said: list[Any] = [self.title, self.proven, list(self.why), confirmed, notices]
+        said += (
+            [[n for n in self.next if n.startswith(ANSWER)]]
+            if self.under_way
+            else [
+                self.done,
+                self.open,
+                list(self.next),
+                list(self.whole),
+                [(m.id, m.standing, m.signs) for m in self.machines],
+            ]
+        )
         return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode(errors="replace")).hexdigest()[:24]
 
     def to_json(self) -> dict[str, Any]:
@@ -76,7 +87,7 @@ class Pack:
             "done": self.done,
             "proven": self.proven,
             "open": self.open,
-            "next": list(self.next),
+            "next": list(self.next), "whole": list(self.whole),
             "machines": [
                 {
                     "id": m.id,
@@ -102,6 +113,7 @@ class Pack:
             f"What is open: {self.open}",
             "What to do next: " + (" ".join(f"({n}) {t}" for n, t in enumerate(self.next, 1)) or "nothing"),
         ]
+        lines += ["", *(f"- {t}" for t in self.whole)] if self.whole else []
         for m in self.machines:
             lines += [
                 "",
@@ -124,6 +136,8 @@ def make(dossier: Mapping[str, Any], links: Mapping[str, str]) -> Pack:
     tasks = inquiry.get("tasks") or ()
     machines = [_machine(m, tasks, inquiry) for m in dossier.get("machines") or ()]
     machines.sort(key=lambda m: WEIGHTS.index(m.standing))
+    notices = _notices(dossier.get("actions") or ())
+    whole = (*notices, *_whole(tasks, {m.id for m in machines}))
     interesting = [m for m in machines if m.signs or m.steps or m.standing in WEIGHTS[:2]] or machines
     counts = Counter(str(t["state"]) for t in tasks if t["step"] != WATCH)
     questions = _questions(blocks, tasks)
@@ -135,10 +149,18 @@ def make(dossier: Mapping[str, Any], links: Mapping[str, str]) -> Pack:
         done=_done(plan, blocks, inquiry, counts),
         proven=_proven(blocks),
         open=_open(blocks, tasks, plan, questions),
-        next=_next(machines, blocks, tasks, questions),
-        machines=tuple(interesting[:MOST_MACHINES]), left=max(0, len(interesting) - MOST_MACHINES),
-        counts=dict(counts), why=_why(machines, blocks, questions, plan, inquiry),
-        under_way=any(t["state"] in ("queued", "running") for t in tasks if t["step"] != WATCH), links=links)
+        next=_next(machines, blocks, tasks, questions, whole),
+        whole=whole,
+        machines=tuple(interesting[:MOST_MACHINES]),
+        left=max(0, len(interesting) - MOST_MACHINES),
+        counts=dict(counts),
+        why=(
+            *_why(machines, blocks, questions, plan, inquiry),
+            *(("something was said of it",) if notices else ()),
+        ),
+        under_way=any(t["state"] in ("queued", "running") for t in tasks if t["step"] != WATCH),
+        links=links,
+    )
 
 
 def _machine(
@@ -151,8 +173,6 @@ def _machine(
     alone = (inquiry.get("peculiar") or {}).get(machine["id"]) or ()
     texts += [f"it alone of its pool runs {shown(str(a), 120)}" for a in alone[:3]]
     gravest = str(signs[0]["weight"]) if signs else Weight.NOTE.value
-    if gravest == Weight.NOTE.value and alone:
-        gravest = Weight.LIKELY.value
     standing = gravest if gravest in WEIGHTS[:2] else str(machine.get("likelihood") or "")
     left = (inquiry.get("leftOut") or {}).get(machine["id"])
     steps = _steps(mine) + ([f"not looked into: {shown(str(left))}"] if left else [])
@@ -163,6 +183,21 @@ def _machine(
         tuple(dict.fromkeys(texts))[:MOST_SIGNS],
         tuple(steps),
     )
+
+
+def _notices(actions: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The last things that were said of the alert for people to hear."""
+    said = [a for a in actions if a.get("action") == "notice"]
+    return tuple(f"{NOTICE}{str(a.get('at'))[:16].replace('T', ' ')} {shown(str(a.get('text')), 260)}"
+                 for a in said[-MOST_NOTICES:])
+
+
+def _whole(tasks: Sequence[Mapping[str, Any]], known: Collection[str]) -> tuple[str, ...]:
+    """What concerns no machine that is known by itself: who acted in Azure, what the logs say in all."""
+    signs = [s for t in tasks for s in t["signs"] if (s.get("machine") or t["machine"]) not in known]
+    signs.sort(key=lambda s: Weight(s["weight"]).rank)
+    said = [f"{s['weight']}: {shown(str(s['text']), 260)}" for s in signs[:MOST_SIGNS]]
+    return (*said, *_steps([t for t in tasks if not t["machine"] and t["step"] != WATCH]))
 
 
 def _way(machine: Mapping[str, Any]) -> Sequence[Any]:
@@ -291,10 +326,8 @@ def _open(blocks: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]
 
 
 def _next(
-    machines: Sequence[MachineNote],
-    blocks: Sequence[Mapping[str, Any]],
-    tasks: Sequence[Mapping[str, Any]],
-    questions: Sequence[_Question],
+    machines: Sequence[MachineNote], blocks: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]],
+    questions: Sequence[_Question], whole: Sequence[str],
 ) -> tuple[str, ...]:
     said = [f"isolate {_last(m.id)} and save its disks: {m.signs[0] if m.signs else m.standing}"
             for m in machines if m.standing == Weight.CONFIRMED.value][:2]
@@ -307,6 +340,8 @@ def _next(
                 "lets the attacker past the block"
             )
             break
+    if any(t.startswith(Weight.LIKELY.value) for t in whole):
+        said.append("revoke the sessions of who acted in Azure or Entra ID from the attacker's address")
     likely = [_last(m.id) for m in machines if m.standing == Weight.LIKELY.value]
     if likely:
         said.append(f"look at {_some(likely)} first")

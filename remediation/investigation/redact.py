@@ -15,13 +15,23 @@ _WORDS = (
 )
 _SECRETS = (
     re.compile(r"(?P<keep>(?i:\b(?:bearer|basic)\s+))[A-Za-z0-9._~+/=-]{8,}"),
-    # --password=x, password: "x y", /p:x, -token x
-    re.compile(rf"(?i)(?P<keep>(?:^|[\s\"'?&;,/_-])(?:[\w.-]*?(?:{_WORDS}))[\"']?(?:\s*[=:]\s*|\s+))"
+    # programs that take a password in a way of their own
+    re.compile(r"(?P<keep>\bsshpass\s+-p\s*)\S+"),
+    re.compile(r"(?P<keep>\b(?:mysql\w*|mariadb\w*)\b[^|;]{0,300}?\s-p)(?=\S)[^\s]+"),
+    re.compile(r"(?P<keep>\bdocker\s+login\b[^|;]{0,300}?\s-p\s*)\S+"),
+    re.compile(r"(?P<keep>\bredis-cli\b[^|;]{0,300}?\s-a\s+)\S+"),
+    re.compile(r"(?P<keep>(?i:\bnet1?(?:\.exe)?\s+user\s+\S+\s+))(?!/)\S+"),
+    re.compile(r"(?P<keep>(?i:ConvertTo-SecureString\s+(?:-String\s+)?))(?:'[^']*'|\"[^\"]*\"|\S+)"),
+    re.compile(r"(?P<keep>(?i:\s(?:/p(?:ass(?:word)?)?:|-pw\s+)))\S+"),
+    re.compile(r"(?P<keep>\s-U\s*[^\s%]{1,100}%)\S+"),
+    re.compile(r"(?P<keep>(?:\s-u\s*|\s--user[\s=])[^\s:]{1,100}:)\S+"),
+    re.compile(r"(?P<keep>://[^/\s:@]{1,100}:)\S+(?=@)"),
+    # --password=x, password: "x y", -token x, ?code=x
+    re.compile(rf"(?i)(?P<keep>(?:^|[\s\"'?&;,/_-])(?:[\w.-]{{0,40}}?(?:{_WORDS}))[\"']?(?:\s*(?:[=:]|%3D)\s*|\s+))"
                r"(?:\"[^\"]*\"|'[^']*'|[^\s\"'&;,]+)"),
-    re.compile(r"(?P<keep>://[^/\s:@]{1,100}:)[^/\s@]+(?=@)"),
-    re.compile(r"(?P<keep>(?i:\s-u\s+)[^\s:]{1,100}:)\S+"),
+    re.compile(r"(?i)(?P<keep>(?:[?&]code|[\s\"'?&-]key|x-functions-key)(?:=|:\s*|%3D))[^\s\"'&;,]+"),
     re.compile(r"(?P<keep>\b)eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
-    re.compile(r"(?P<keep>\b(?:AKIA|ASIA|ghp_|gho_|xox[abp]-|sk-))[A-Za-z0-9_-]{8,}"),
+    re.compile(r"(?P<keep>\b(?:AKIA|ASIA|ghp_|gho_|github_pat_|glpat-|xox[abp]-|sk-))[A-Za-z0-9_-]{8,}"),
     re.compile(r"(?P<keep>(?<![A-Za-z0-9+/]))(?=[A-Za-z0-9+/]*[A-Z])(?=[A-Za-z0-9+/]*[a-z])(?=[A-Za-z0-9+/]*\d)"
                r"[A-Za-z0-9+/]{40,}={0,2}"),
 )
@@ -30,6 +40,8 @@ _HARMLESS = str.maketrans({
     "{": "(", "}": ")",
 })
 _LINK = re.compile(r"(?i)\b(https?|ftp|file|javascript|data|mailto|ms-\w+)\s*:(?=\S)")
+_HOST = re.compile(r"(?i)(?<![\w./\\-])(?:www\.(?:[a-z0-9-]+\.)*[a-z]{2,}|(?:[a-z0-9-]+\.)+[a-z]{2,}(?=/))")
+"""What a chat would make a link of, though it does not say so."""
 
 
 def without_secrets(text: str) -> str:
@@ -43,9 +55,10 @@ def harmless(text: str, most: int = 300) -> str:
     """One line that is markup nowhere: not in HTML, Markdown or a chat's own."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     line = _LINK.sub(lambda hit: f"{hit[1][:1]}xx{hit[1][3:]}(:)", line).translate(_HARMLESS)
+    line = _HOST.sub(lambda hit: hit[0].replace(".", "(.)"), line)
     return line if len(line) <= most else line[:most - 1] + "…"
 
 
 def shown(text: str, most: int = 300) -> str:
-    """Both."""
-    return harmless(without_secrets(text), most)
+    """Both. What is cut away in the end need not be read: a machine may write without measure."""
+    return harmless(without_secrets(text[:4 * most]), most)

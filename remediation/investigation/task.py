@@ -82,13 +82,15 @@ class Sign:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What a step found. `says`: one line for people. `facts`: all of it, for the evidence. `wants`: why
-    the step's change is worth a person's yes, or ''. `marks`: what of it is compared with other machines."""
+    the step's change is worth a person's yes, or ''. `marks`: what of it is compared with other machines;
+    `keep`: what the change is to act upon, as it was seen."""
 
     says: str
     signs: tuple[Sign, ...] = ()
     facts: Any = None
     wants: str = ""
     marks: tuple[str, ...] = ()
+    keep: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Later:
 class Task:
     """One step on one machine, as the ledger holds it. `memory` is what a long step remembers of itself,
     `next` when it is to be looked at, `by` who asked for it, `until` when a question ends; `number` is its
-    place among the steps."""
+    place among the steps; `claim` tells one call of it from another."""
 
     alert_id: str
     step: str
@@ -132,6 +134,7 @@ class Task:
     number: int = 0
     memory: Mapping[str, Any] = field(default_factory=dict)
     evidence: tuple[tuple[str, str], ...] = ()
+    claim: str = ""
     etag: str = ""
 
     @property
@@ -150,8 +153,9 @@ class Task:
         return min((s.weight for s in self.signs), key=lambda w: w.rank, default=None)
 
     def ended_as(self, state: TaskState, reason: str, now: datetime) -> Task:
-        """It is over."""
-        return replace(self, state=state, reason=reason[:LONGEST_TEXT], ended=now, next=None, memory={})
+        """It is over; what it has begun in a machine is remembered until it is taken away."""
+        left = {"commands": list(self.memory["commands"])} if self.memory.get("commands") else {}
+        return replace(self, state=state, reason=reason[:LONGEST_TEXT], ended=now, next=None, memory=left)
 
     def with_finding(self, found: Finding, evidence: tuple[str, str]) -> Task:
         """What was found joins what was found before."""
@@ -166,12 +170,23 @@ class Task:
         times = {"begun": self.begun, "phaseBegun": self.phase_begun, "ended": self.ended, "next": self.next,
                  "until": self.until}
         return {
-            "alert": self.alert_id, "step": self.step, "machine": self.machine, "state": self.state.value,
-            "phase": self.phase.value, "reason": self.reason, "says": self.says, "by": self.by,
-            "signs": [s.to_json() for s in self.signs], "approval": self.approval,
-            "approvedBy": self.approved_by, "attempts": self.attempts, "number": self.number,
+            "alert": self.alert_id,
+            "step": self.step,
+            "machine": self.machine,
+            "state": self.state.value,
+            "phase": self.phase.value,
+            "reason": self.reason,
+            "says": self.says,
+            "by": self.by,
+            "signs": [s.to_json() for s in self.signs],
+            "approval": self.approval,
+            "approvedBy": self.approved_by,
+            "attempts": self.attempts,
+            "number": self.number,
+            "claim": self.claim,
             "evidence": [list(e) for e in self.evidence],
-            **{name: utc(at) for name, at in times.items() if at is not None}}
+            **{name: utc(at) for name, at in times.items() if at is not None},
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], *, memory: Mapping[str, Any], marks: Sequence[str],
@@ -186,7 +201,7 @@ class Task:
             says=str(data["says"]), by=str(data["by"]), approval=str(data["approval"]),
             signs=tuple(Sign.from_json(s) for s in data["signs"]),
             approved_by=str(data["approvedBy"]), attempts=int(data["attempts"]),
-            number=int(data.get("number") or 0),
+            number=int(data.get("number") or 0), claim=str(data.get("claim") or ""),
             evidence=tuple((str(e[0]), str(e[1])) for e in data["evidence"]), memory=memory,
             marks=tuple(marks), etag=etag, **times)
 

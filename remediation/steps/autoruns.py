@@ -10,26 +10,11 @@ from remediation.investigation.output import Output, number_of, text_of
 from remediation.investigation.redact import shown
 from remediation.investigation.task import Finding, Later, Sign, Weight
 from remediation.steps.in_guest import run
-from remediation.steps.processes import UNUSUAL
+from remediation.steps.processes import FETCHES, INCOMPLETE, UNUSUAL
 from remediation.steps.step import READS_MACHINES, RUNS_COMMANDS, Step, Work
 
 SECONDS = 600
 RECENT = timedelta(days=7)
-FETCHES = (
-    "curl ",
-    "wget ",
-    "invoke-webrequest",
-    "downloadstring",
-    "frombase64string",
-    "base64 -d",
-    "/dev/tcp/",
-    "certutil -urlcache",
-    "mshta ",
-    "regsvr32 /i:http",
-    " -enc ",
-    "-encodedcommand",
-)
-"""What such an entry seldom has a reason to do, lower-cased."""
 MOST_NAMED, MOST_MARKS = 8, 400
 
 
@@ -38,26 +23,27 @@ def look(work: Work) -> Finding | Later:
     out = run(work, "autoruns", {}, seconds=SECONDS)
     if isinstance(out, Later):
         return out
-    return judge(out, work.activity[0], work.now, work.tools.policy.inquiry.familiar)
+    return judge(out, work.activity[0], work.tools.policy.inquiry.familiar)
 
 
-def judge(out: Output, start: datetime, now: datetime, familiar: Sequence[str] = ()) -> Finding:
+def judge(out: Output, start: datetime, familiar: Sequence[str] = ()) -> Finding:
     """What of it a person should know: what runs from where anyone may write, what fetches from the internet,
     what is preloaded, and what has changed since shortly before the activity. Pure."""
     signs: list[Sign] = []
-    fresh = 0
+    fresh, dated = 0, 0
     for row in out.rows:
         path, what = text_of(row, "path"), text_of(row, "what")
-        low = f"{path} {what}".lower()
-        since = number_of(row, "modified")
-        changed = datetime.fromtimestamp(since, UTC) if since else None
-        new = changed is not None and start - RECENT <= changed <= now
-        fresh += new
+        low = f"{path} {what} ".lower()
+        changed = _moment(number_of(row, "modified"))
+        new = changed is not None and changed >= start - RECENT  # one in the future is somebody's doing, too
+        fresh, dated = fresh + new, dated + (changed is not None)
         if any(f.lower() in low for f in familiar):
             continue
         name = shown(f"{path}: {what}" if what else path, 220)
         if row.get("kind") == "preload" and what:
             signs.append(Sign(Weight.LIKELY, f"{name} is loaded into every process"))
+        elif row.get("kind") == "wmi":
+            signs.append(Sign(Weight.LIKELY, f"{name} is run by an event of WMI"))
         elif any(u in low for u in UNUSUAL):
             signs.append(Sign(Weight.LIKELY, f"{name} starts from where anyone may write"))
         elif any(f in low for f in FETCHES):
@@ -65,11 +51,22 @@ def judge(out: Output, start: datetime, now: datetime, familiar: Sequence[str] =
         elif new and changed is not None:
             signs.append(Sign(Weight.NOTE, f"{name} was changed on {changed:%Y-%m-%d %H:%M}Z"))
     signs.sort(key=lambda s: s.weight.rank)
-    says = f"{len(out.rows)} entries, {fresh or 'none'} changed since a week before the activity"
-    if out.doubt:
+    when = (f"{fresh or 'none'} changed since a week before the activity" if dated or not out.rows else
+            "when they changed is not known")
+    says, kept = f"{len(out.rows)} entries, {when}", signs[:MOST_NAMED]
+    if not out.whole:
         says += f" ({out.doubt})"
-    return Finding(says, tuple(signs[:MOST_NAMED]), {"rows": list(out.rows), "doubt": out.doubt},
+        kept.append(Sign(Weight.NOTE, INCOMPLETE.format(doubt=out.doubt)))
+    return Finding(says, tuple(kept), {"rows": list(out.rows), "doubt": out.doubt},
                    marks=tuple(dict.fromkeys(map(_mark, out.rows)))[:MOST_MARKS])
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    """A file's time; None where there is none, or it is none that a calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if seconds else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _mark(row: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
-from remediation.errors import NotFound
+from remediation.errors import Forbidden, NotFound, PermanentError, TemporaryError
 from remediation.investigation.output import MOST_BYTES, Output, read
 from remediation.investigation.task import Later
 from remediation.model import from_utc, utc
@@ -43,8 +43,8 @@ def script_text(os: str, name: str) -> str:
 
 
 def command_name(work: Work, stage: str) -> str:
-    """The same for the same thing: alert, step, half and stage."""
-    text = f"{work.task.alert_id}|{work.task.step}|{work.task.phase}|{stage}"
+    """The same for the same thing: alert, step, half and stage, of this time that it was asked for."""
+    text = f"{work.task.alert_id}|{work.task.step}|{work.task.phase}|{stage}|{work.task.begun}"
     return f"responder-{work.task.step}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -74,11 +74,17 @@ def run(
             (t.strip().splitlines()[-1] for t in (ran.error, ran.message, ran.output) if t.strip()), ""
         )
         code = "" if ran.exit_code is None else f", exit code {ran.exit_code}"
-        raise StepFailed(f"the script ended {ran.state or 'without a word'}{code}: {said[:200]}")
+        raise StepFailed(
+            f"the script ended {ran.state or 'without a word'}{code}: {said[:200]}",
+            {"state": ran.state, "exit": ran.exit_code, "message": ran.message, "output": ran.output,
+             "error": ran.error})
     arrived = work.tools.store.arrived(_blob(work, name), MOST_BYTES)
     if arrived is None or not arrived[0]:  # the machine may not reach the storage account
         inline = ran.output.encode()
-        return read(inline, cut=len(inline) >= INLINE_BYTES - 1)
+        cut = len(inline) >= INLINE_BYTES - 1
+        if cut and work.memory.get("late") != name:  # or it is on its way
+            return Later(_pause(work, 3), {**work.memory, "late": name}, "its output has not arrived")
+        return read(inline, cut=cut)
     return read(arrived[0], cut=arrived[1])
 
 
@@ -88,6 +94,8 @@ def _begin(work: Work, name: str, script: str, parameters: Mapping[str, str], se
         guest = tools.guest.machine(work.machine, work.deadline)
     except NotFound:
         raise Skip("the machine is gone") from None
+    except Forbidden as error:
+        raise Skip(f"the machine is not ours to look at: {error}") from None
     if guest.power.lower() != "powerstate/running":
         raise Skip(f"the machine is {guest.power.rpartition('/')[2] or 'in a power state that is not known'}")
     if not guest.agent:
@@ -118,11 +126,19 @@ def _pause(work: Work, polls: int) -> float:
 def clean(work: Work) -> None:
     """Take away what a task has left in its machine and in the storage account, and leave the machine to the
     next command; to be done again until it has succeeded."""
+    left: PermanentError | TemporaryError | None = None
     for name in work.memory.get("commands", ()):
-        with contextlib.suppress(NotFound):  # it went with its machine
-            work.tools.guest.remove(work.machine, str(name), work.deadline)
-        work.tools.store.forget_incoming(_blob(work, str(name)))
-    work.tools.ledger.investigations.free_slot(work.machine, work.task)
+        try:
+            with contextlib.suppress(NotFound):  # it went with its machine
+                work.tools.guest.remove(work.machine, str(name), work.deadline)
+            work.tools.store.forget_incoming(_blob(work, str(name)))
+        except (PermanentError, TemporaryError) as error:
+            left = error
+    work.tools.ledger.investigations.free_slot(
+        work.machine, work.task
+    )  # the command is over: others may begin
+    if left is not None:
+        raise left
 
 
 def _blob(work: Work, command: str) -> str:

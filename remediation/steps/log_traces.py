@@ -7,57 +7,77 @@ whose address they show. A source that is not collected is an answer, not an err
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from remediation.investigation.redact import shown
-from remediation.investigation.task import Finding, Sign, Weight
-from remediation.steps.step import Skip, Step, StepFailed, Work, name_of
+from remediation.investigation.task import Finding, Later, Sign, Weight
+from remediation.steps.step import READS_LOGS, Skip, Step, StepFailed, Work, name_of
 
 if TYPE_CHECKING:
     from remediation.cloud.logs import Traces
 
 BEFORE = timedelta(hours=24)
-PEOPLE = ("activity", "signins")
+PEOPLE = ("activity", "signins", "signins_programs", "signins_silent")
 """Sources about people and Azure, not about machines."""
 REFUSED = ("deny", "denied", "blocked", "block", "drop", "d")
+SUCCEEDED = ("0", "success", "succeeded", "accept", "accepted", "start", "started")
+"""Of a sign-in or an operation: it was let in. A failed one is a note."""
 
 
-def look(work: Work) -> Finding:
-    """A day before the activity until now."""
+def look(work: Work) -> Finding | Later:
+    """A day before the activity until now; as many sources in one call as its time allows."""
+    from remediation.cloud.logs import Traces
+
     if not work.tools.logs.workspaces:
         raise Skip("no Log Analytics workspace is named (RESPONDER_WORKSPACES)")
     addresses = work.tools.logs.askable(work.attackers)
     if not addresses:
         raise Skip("the alert names no attacker")
-    found = work.tools.logs.traces(addresses, work.activity[0] - BEFORE, work.now, work.deadline)
-    if all(t.trouble for t in found):
-        raise StepFailed(f"no workspace can be asked: {found[0].trouble}")
-    return judge(found, machines_of(work.head.machines), addresses)
+    asked = [Traces(**{**one, "rows": tuple(one["rows"])}) for one in work.memory.get("asked", ())]
+    asked += work.tools.logs.traces(
+        addresses, work.activity[0] - BEFORE, work.now, work.deadline, skip=len(asked)
+    )
+    if len(asked) < work.tools.logs.count:
+        return Later(1.0, {"asked": [asdict(t) for t in asked]}, "the other sources are asked")
+    if all(t.trouble for t in asked):
+        raise StepFailed(f"no workspace can be asked: {asked[0].trouble}")
+    return judge(asked, machines_of(work.head.machines), addresses)
 
 
 def machines_of(machines: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Private address → machine."""
-    return {str(a): str(m.get("id")) for m in machines for a in m.get("addresses") or ()}
+    """Private address → machine; of an address that two of them have, in networks of their own, neither."""
+    found: dict[str, str] = {}
+    for m in machines:
+        for address in m.get("addresses") or ():
+            found[str(address)] = (
+                str(m.get("id")) if found.get(str(address), m.get("id")) == m.get("id") else ""
+            )
+    return {a: m for a, m in found.items() if m}
+
+
+def owner_of(row: Mapping[str, Any], owners: Mapping[str, str]) -> str:
+    """The machine that a flow shows, by its address and, where the record names one, its name too: another
+    network may have the same address."""
+    for end, vm in (("source", "from_vm"), ("destination", "to_vm")):
+        machine = owners.get(str(row.get(end) or ""), "")
+        named = str(row.get(vm) or "").rpartition("/")[2].casefold()
+        if machine and (not named or named == machine.rpartition("/")[2].casefold()):
+            return machine
+    return ""
 
 
 def judge(found: Sequence[Traces], owners: Mapping[str, str], attackers: Sequence[str]) -> Finding:
-    """What the sources show, said of the machines that they show. Pure."""
+    """What the sources show, said of the machines that they show. `marks`: the sources about machines that
+    were asked. Pure."""
     signs: list[Sign] = []
     hits = 0
     for traces in found:
         for row in traces.rows:
             hits += 1
-            ends = (str(row.get("source") or ""), str(row.get("destination") or ""))
-            owner = next((owners[e] for e in ends if e in owners), "")
-            what = _said(traces.source, row, ends)
-            refused = str(row.get("action") or "").casefold() in REFUSED
-            if traces.source in PEOPLE:
-                signs.append(Sign(Weight.LIKELY, f"{what}: the attacker's address acts in Azure or Entra ID"))
-            elif owner:
-                signs.append(Sign(Weight.NOTE if refused else Weight.LIKELY, what, owner))
-            elif any(e in attackers for e in ends):
-                signs.append(Sign(Weight.NOTE, what))
+            sign = _sign(traces.source, row, owners, attackers)
+            signs += [sign] if sign else []
     asked = sorted({t.source for t in found if not t.missing and not t.trouble})
     missing = sorted({t.source for t in found if t.missing} - set(asked))
     trouble = sorted({f"{t.workspace}: {t.trouble.partition(': ')[2]}" for t in found if t.trouble})
@@ -67,9 +87,34 @@ def judge(found: Sequence[Traces], owners: Mapping[str, str], attackers: Sequenc
     if trouble:
         says += f"; could not be asked: {shown('; '.join(trouble), 200)}"
     signs.sort(key=lambda s: s.weight.rank)
-    return Finding(says, tuple(dict.fromkeys(signs)), {
-        "sources": [{"source": t.source, "workspace": t.workspace, "missing": t.missing, "trouble": t.trouble,
-                     "rows": list(t.rows)} for t in found]})
+    facts = {
+        "sources": [
+            {
+                "source": t.source,
+                "workspace": t.workspace,
+                "missing": t.missing,
+                "trouble": t.trouble,
+                "rows": list(t.rows),
+            }
+            for t in found
+        ]
+    }
+    return Finding(says, tuple(dict.fromkeys(signs)), facts, marks=tuple(a for a in asked if a not in PEOPLE))
+
+
+def _sign(
+    source: str, row: Mapping[str, Any], owners: Mapping[str, str], attackers: Sequence[str]
+) -> Sign | None:
+    ends = (str(row.get("source") or ""), str(row.get("destination") or ""))
+    what, action = _said(source, row, ends), str(row.get("action") or "").casefold()
+    if source in PEOPLE:
+        inside = action in SUCCEEDED
+        return Sign(Weight.LIKELY if inside else Weight.NOTE, f"{what}: the attacker's address "
+                    f"{'acts' if inside else 'tried to act'} in Azure or Entra ID")
+    owner = owner_of(row, owners)
+    if owner:
+        return Sign(Weight.NOTE if action in REFUSED else Weight.LIKELY, what, owner)
+    return Sign(Weight.NOTE, what) if any(e in attackers for e in ends) else None
 
 
 def _said(source: str, row: Mapping[str, Any], ends: tuple[str, str]) -> str:
@@ -84,4 +129,4 @@ def _said(source: str, row: Mapping[str, Any], ends: tuple[str, str]) -> str:
 
 STEP = Step(
     name="log_traces", does="traces of the attacker in the logs", look=look, of_alert=True,
-    permissions=("Microsoft.OperationalInsights/workspaces/query/*/read",))
+    permissions=READS_LOGS)

@@ -1,4 +1,5 @@
-"""Microsoft's Malicious Software Removal Tool, on Windows: run, and installed where missing, on a yes."""
+"""Microsoft's Malicious Software Removal Tool, on Windows: run on a yes; where it is missing, Microsoft
+Safety Scanner is fetched in its place, which has the same engine."""
 
 from __future__ import annotations
 
@@ -11,13 +12,21 @@ from remediation.steps.in_guest import run
 from remediation.steps.step import READS_MACHINES, RUNS_COMMANDS, Step, StepFailed, Work
 
 STATUS_SECONDS, RUN_SECONDS = 120, 6 * 3600
-CLEAN = 0
-MEANINGS = {0: "no infection was found", 6: "an infection was found and not removed",
-            7: "an infection was found and not removed", 8: "an infection was found, manual steps are needed",
-            9: "an infection was found, manual steps are needed", 10: "an infection was found and removed",
-            11: "an infection was found and removed", 12: "an infection was found, manual steps are needed",
-            13: "an infection was found, manual steps are needed"}
-"""Its exit codes, as Microsoft documents them for its deployment (KB891716)."""
+MEANINGS = {
+    0: (None, "no infection was found"),
+    6: (Weight.CONFIRMED, "an infection was found"),
+    7: (Weight.CONFIRMED, "an infection was found, and there were errors"),
+    8: (Weight.CONFIRMED, "an infection was found and removed in part: steps by hand are needed"),
+    9: (
+        Weight.CONFIRMED,
+        "an infection was found and removed in part: steps by hand are needed, and there were errors",
+    ),
+    10: (Weight.LIKELY, "an infection was found and removed"),
+    11: (Weight.LIKELY, "an infection was found and removed, and there were errors"),
+    12: (Weight.LIKELY, "an infection was found and removed: a restart is needed"),
+    13: (Weight.LIKELY, "an infection was found and removed: a restart is needed, and there were errors"),
+}
+"""Its exit codes, as Microsoft documents them for its deployment (KB891716); others are errors."""
 
 
 def look(work: Work) -> Finding | Later:
@@ -32,7 +41,10 @@ def look(work: Work) -> Finding | Later:
     if last:
         says += f"; its log ends: {shown(last, 120)}"
     return Finding(
-        says, (), {"rows": list(out.rows)}, wants="run it" if there else "fetch it from Microsoft and run it"
+        says,
+        (),
+        {"rows": list(out.rows)},
+        wants="run it" if there else "fetch Microsoft Safety Scanner and run it",
     )
 
 
@@ -50,9 +62,11 @@ def judge(out: Output) -> Finding:
     code = number_of(next(iter(out.of("ran")), {}), "exit")
     if code is None:
         raise StepFailed("the tool did not run")
-    meaning = MEANINGS.get(code, f"it ended with code {code}")
-    signs = () if code == CLEAN else (Sign(Weight.CONFIRMED if code in MEANINGS else Weight.NOTE, meaning),)
-    return Finding(meaning, signs, {"rows": list(out.rows)})
+    if code not in MEANINGS:
+        raise StepFailed(f"the tool ended with error {code}")
+    weight, meaning = MEANINGS[code]
+    name = shown(text_of(next(iter(out.of("tool")), {}), "name") or "MSRT", 40)
+    return Finding(f"{name}: {meaning}", (Sign(weight, meaning),) if weight else (), {"rows": list(out.rows)})
 
 
 STEP = Step(
@@ -61,7 +75,7 @@ STEP = Step(
     look=look,
     act=act,
     guest=True,
-    changes="fetches the tool where it is missing, runs it; it removes what it finds",
+    changes="runs the tool, or Microsoft Safety Scanner where it is missing; either removes what it finds",
     budget=timedelta(hours=8),
     permissions=(*READS_MACHINES, *RUNS_COMMANDS),
 )

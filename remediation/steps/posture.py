@@ -16,6 +16,7 @@ FRESH = timedelta(days=2)
 POWERFUL = {
     "8e3af657-a8ff-443c-a75c-2fe8c4bcb635": "Owner", "b24988ac-6180-42a0-ab88-20f7382dd24c": "Contributor",
     "18d7d88d-d35e-4fb5-a5c3-7773c20a72d9": "User Access Administrator",
+    "f58310d9-a9f6-439a-9e8d-f62e7b41a168": "Role Based Access Control Administrator",
 }
 """Built-in roles by which an attacker in the machine could go further, by their well-known ids."""
 
@@ -23,10 +24,12 @@ POWERFUL = {
 def look(work: Work) -> Finding:
     """Four questions to the graph."""
     upkeep, guards = work.tools.upkeep, [str(g) for g in work.head.machine(work.machine).get("guards") or ()]
+    identities = upkeep.identities(work.machine, work.deadline)
+    rights = upkeep.posture("rights", identities, work.deadline) if identities else []
     ports = [r for g in guards for r in upkeep.posture("ports", g, work.deadline)]
     return judge(ports, upkeep.posture("assessments", f"{work.machine}/", work.deadline),
                  upkeep.posture("backup", work.machine, work.deadline),
-                 upkeep.posture("rights", work.machine, work.deadline), work.now)
+                 rights, work.now)
 
 
 def judge(
@@ -38,10 +41,14 @@ def judge(
     opened = sorted({p for r in ports for p in PORTS if _covers(r, p)})
     if opened:
         names = ", ".join(f"{PORTS[p]} ({p})" for p in opened)
-        signs.append(Sign(Weight.NOTE, f"open to the internet by its NSG: {names}"))
+        signs.append(Sign(Weight.NOTE, f"an Allow of its NSG opens it to the internet: {names}"))
     last = max((t for r in backups if (t := _moment(r.get("latest"))) is not None), default=None)
     if last is None:
         signs.append(Sign(Weight.NOTE, "no backup is known: save its disks before anything is cleaned"))
+    elif any(str(r.get("status") or "Completed").casefold() != "completed" for r in backups):
+        signs.append(
+            Sign(Weight.NOTE, f"its last backup failed; the last that can be restored is of {last:%Y-%m-%d}")
+        )
     elif now - last > FRESH:
         signs.append(Sign(Weight.NOTE, f"its last backup is of {last:%Y-%m-%d}"))
     strong = sorted(

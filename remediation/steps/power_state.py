@@ -22,6 +22,8 @@ def look(work: Work) -> Finding:
         guest = work.tools.guest.machine(work.machine, work.deadline)
     except NotFound:
         raise Skip("the machine is gone") from None
+    except Forbidden as error:
+        raise Skip(f"the machine is not ours to look at: {error}") from None
     start = work.activity[0]
     changes: tuple[PowerChange, ...] | None = None
     unknown: tuple[str, ...] = ()

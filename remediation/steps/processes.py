@@ -7,6 +7,7 @@ one machine of a pool runs is told when all have been looked at (`investigation.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -49,8 +50,47 @@ UNUSUAL = (
     "\\perflogs\\",
 )
 """Where anyone may write: a program that runs from there wants an explanation."""
-ESTABLISHED = ("01", "02", "established", "synsent")
+ESTABLISHED, TRYING = ("01", "established"), ("02", "synsent")
 """Linux has numbers for a connection's state, Windows words."""
+INTERPRETERS = (
+    "python",
+    "perl",
+    "ruby",
+    "node",
+    "php",
+    "sh",
+    "bash",
+    "dash",
+    "zsh",
+    "ksh",
+    "powershell",
+    "pwsh",
+    "cmd",
+    "wscript",
+    "cscript",
+    "mshta",
+    "rundll32",
+    "regsvr32",
+    "java",
+)
+"""Programs whose arguments say what really runs."""
+FETCHES = (
+    "curl ",
+    "wget ",
+    "invoke-webrequest",
+    "downloadstring",
+    "frombase64string",
+    "base64 -d",
+    "/dev/tcp/",
+    "certutil -urlcache",
+    "mshta ",
+    "regsvr32 /i:http",
+    " -enc ",
+    "-encodedcommand",
+)
+"""What such a line seldom has a reason to do, lower-cased."""
+KERNEL = re.compile(r"\[[^\]\s]+\]")
+INCOMPLETE = "what the machine said of itself is not complete, and may hide something: {doubt}"
 MOST_NAMED, MOST_MARKS = 8, 400
 
 
@@ -66,52 +106,65 @@ def judge(out: Output, attackers: Collection[str], familiar: Sequence[str] = ())
     """What of it a person should know. Pure."""
     known = (*FAMILIAR, *(f.lower() for f in familiar))
     processes = {number_of(p, "pid"): p for p in out.of("process")}
-    signs: list[Sign] = []
-    talkers = _talkers(out, attackers)
-    for pid, peer in talkers:
-        signs.append(
-            Sign(Weight.CONFIRMED, f"{_named(processes.get(pid, {}), pid)} is connected to {peer} now")
-        )
+    talks = _talks(out, processes, attackers)
+    signs = [sign for _, sign in talks]
     strange = 0
-    busy = {number_of(s, "pid") for s in (*out.of("socket"), *out.of("connection")) if _public(_peer(s))}
+    busy = {number_of(s, "pid") for s in (*out.of("socket"), *out.of("connection"))
+            if s.get("inbound") is not True and _public(_peer(s))}
     for pid, process in processes.items():
         why = _why(process, known)
         if not why:
             continue
         strange += 1
-        grave = why[0] or pid in busy
         text = f"{_named(process, pid)}: {why[1]}" + (", and speaks with the internet" if pid in busy else "")
-        signs.append(Sign(Weight.LIKELY if grave else Weight.NOTE, text))
+        signs.append(Sign(Weight.LIKELY if why[0] else Weight.NOTE, text))
     signs.sort(key=lambda s: s.weight.rank)
+    live = sum(confirmed for confirmed, _ in talks)
     says = (f"{len(processes)} processes, {strange or 'none'} unfamiliar, "
-            f"{len(talkers) or 'none'} connected to the attacker")
-    if out.doubt:
+            f"{live or 'none'} connected to the attacker")
+    kept = signs[:MOST_NAMED + len(talks)]
+    if not out.whole:
         says += f" ({out.doubt})"
-    return Finding(
-        says,
-        tuple(signs[: MOST_NAMED + len(talkers)]),
-        {"rows": list(out.rows), "doubt": out.doubt},
-        marks=tuple(dict.fromkeys(m for p in processes.values() if (m := _mark(p))))[:MOST_MARKS],
-    )
+        kept.append(Sign(Weight.NOTE, INCOMPLETE.format(doubt=out.doubt)))
+    return Finding(says, tuple(kept), {"rows": list(out.rows), "doubt": out.doubt},
+                   marks=tuple(dict.fromkeys(m for p in processes.values() if (m := _mark(p))))[:MOST_MARKS])
 
 
 def _why(process: Mapping[str, Any], known: Sequence[str]) -> tuple[bool, str] | None:
     """(grave, why) if the process wants an explanation."""
-    exe = text_of(process, "exe")
+    exe, cmd = text_of(process, "exe"), text_of(process, "cmd")
     low = exe.lower()
+    if KERNEL.fullmatch(cmd.strip()) and (exe or number_of(process, "ppid") not in (0, 2)):
+        return True, "it is named like a thread of the kernel, and is none"
     if not exe:
-        if text_of(process, "cmd").startswith("[") and number_of(process, "ppid") not in (0, 2):
-            return True, "it is named like a thread of the kernel, and is none"
         return None  # the kernel's own, or of somebody whose files cannot be read
     if process.get("deleted") is True:
         return True, "its program has been deleted while it runs"
     if any(u in low for u in UNUSUAL):
         return True, "it runs from where anyone may write"
-    if text_of(process, "signed").lower() in ("hashmismatch", "nottrusted"):
+    script = _script(low, cmd.lower())
+    if script:
+        return True, script
+    signed = text_of(process, "signed").lower()
+    if signed in ("hashmismatch", "nottrusted"):
         return True, f"its signature is {text_of(process, 'signed')}"
-    if not low.startswith(tuple(known)):
+    if signed == "notsigned" and low.startswith("c:\\windows\\"):
+        return False, "it lives with Windows, and is not signed"
+    if not low.startswith(tuple(known)) and process.get("container") is not True:
         return False, "its program lives where none is expected"
     return None
+
+
+def _script(exe: str, cmd: str) -> str:
+    """What an interpreter was told to do, where that wants an explanation; else ''."""
+    name = re.split(r"[/\\\\]", exe)[-1].removesuffix(".exe").rstrip("0123456789.")
+    if name not in INTERPRETERS:
+        return ""
+    arguments = cmd.split(maxsplit=1)[1] if " " in cmd else ""
+    if any(f in f" {arguments} " for f in FETCHES):
+        return "it was told to fetch or to hide what it runs"
+    first = next((a for a in arguments.split() if not a.startswith("-")), "")
+    return "its script is where anyone may write" if any(u in first for u in UNUSUAL) else ""
 
 
 def _named(process: Mapping[str, Any], pid: int | None) -> str:
@@ -129,10 +182,23 @@ def _mark(process: Mapping[str, Any]) -> str:
     return shown(f"{exe} {text_of(process, 'sha256')[:12].lower()}", 200).strip() if exe else ""
 
 
-def _talkers(out: Output, attackers: Collection[str]) -> list[tuple[int | None, str]]:
-    found = [(number_of(s, "pid"), _peer(s)) for s in (*out.of("socket"), *out.of("connection"))
-             if text_of(s, "state").lower() in ESTABLISHED and _peer(s) in attackers]
-    return list(dict.fromkeys(found))
+def _talks(
+    out: Output, processes: Mapping[int | None, Mapping[str, Any]], attackers: Collection[str]
+) -> list[tuple[bool, Sign]]:
+    """(is it a live connection out?, what to say) of each process and peer among the attackers."""
+    found: dict[tuple[int | None, str, str], tuple[bool, Sign]] = {}
+    for s in (*out.of("socket"), *out.of("connection")):
+        pid, peer, state = number_of(s, "pid"), _peer(s), text_of(s, "state").lower()
+        if peer not in attackers or state not in (*ESTABLISHED, *TRYING):
+            continue
+        who = _named(processes.get(pid, {}), pid)
+        if state in TRYING:
+            found[pid, peer, "tries"] = False, Sign(Weight.LIKELY, f"{who} tries to connect to {peer}")
+        elif s.get("inbound") is True:
+            found[pid, peer, "in"] = False, Sign(Weight.NOTE, f"{peer} is connected to {who}, which listens")
+        else:
+            found[pid, peer, "out"] = True, Sign(Weight.CONFIRMED, f"{who} is connected to {peer} now")
+    return list(found.values())
 
 
 def _peer(row: Mapping[str, Any]) -> str:

@@ -35,7 +35,11 @@ class Skip(Exception):
 
 
 class StepFailed(PermanentError):
-    """The step cannot come to an answer; another try would not help."""
+    """The step cannot come to an answer; another try would not help. `facts`: what is to be kept of it."""
+
+    def __init__(self, message: str, facts: Any = None) -> None:
+        super().__init__(message)
+        self.facts = facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,8 @@ class Step:
 READS_MACHINES = ("Microsoft.Compute/virtualMachines/read",
                   "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read")
 READS_GRAPH = ("Microsoft.ResourceGraph/resources/read",)
+READS_LOGS = tuple(f"Microsoft.OperationalInsights/workspaces/{one}" for one in (
+    "read", "query/read", "query/*/read"))
 RUNS_COMMANDS = tuple(
     f"Microsoft.Compute/{kind}/runCommands/{verb}"
     for kind in ("virtualMachines", "virtualMachineScaleSets/virtualMachines")

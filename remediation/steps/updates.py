@@ -24,7 +24,7 @@ def look(work: Work) -> Finding | Later:
     if "/virtualmachinescalesets/" in work.machine:
         raise Skip("instances of a scale set are updated with their model, not one by one")
     held = work.tools.upkeep.patches(work.machine, work.deadline)
-    if held is not None and _fresh(held, work.now):
+    if held is not None and _fresh(held, work.now) and _good(held):
         return judge(held)
     if "operation" not in work.memory:
         guest = work.tools.guest.machine(work.machine, work.deadline)
@@ -37,6 +37,8 @@ def look(work: Work) -> Finding | Later:
     if status in ("failed", "canceled"):
         raise StepFailed(f"the assessment ended {status}")
     if status == "succeeded" and polls > GRAPH_PATIENCE:
+        if held is not None and not _good(held):
+            raise StepFailed(f"the last assessment ended {held.get('status')}")
         return judge(held) if held else Finding("assessed, but the graph does not show the result")
     return Later(PAUSE_SECONDS, {**work.memory, "polls": polls}, "Azure is looking for missing updates")
 
@@ -90,6 +92,9 @@ def act(work: Work) -> Finding | Later:
         raise StepFailed(f"the installation ended {status}")
     result = body.get("properties")
     output = (result.get("output") or result) if isinstance(result, dict) else {}
+    inner = str(output.get("status") or "succeeded").lower()
+    if inner not in ("succeeded", "completedwithwarnings"):
+        raise StepFailed(f"the installation ended {inner}")
     installed, failed = output.get("installedPatchCount", "?"), output.get("failedPatchCount", 0)
     reboot = str(output.get("rebootStatus") or "")
     return Finding(
@@ -99,6 +104,12 @@ def act(work: Work) -> Finding | Later:
         else (),
         body,
     )
+
+
+def _good(held: Mapping[str, Any]) -> bool:
+    """Did the assessment come to a result? One that failed has no counts, which would read as nothing
+    missing."""
+    return str(held.get("status") or "").lower() in ("succeeded", "completedwithwarnings")
 
 
 def _fresh(held: Mapping[str, Any], now: datetime) -> bool:
@@ -121,7 +132,7 @@ STEP = Step(
     permissions=(
         *READS_GRAPH,
         *READS_MACHINES,
-        "Microsoft.Compute/virtualMachines/patchAssessmentResults/read",
+        "Microsoft.Compute/virtualMachines/patchAssessmentResults/*",
         "Microsoft.Compute/virtualMachines/assessPatches/action",
         "Microsoft.Compute/locations/operations/read",
     ),

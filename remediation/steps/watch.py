@@ -13,8 +13,8 @@ from remediation.errors import PermanentError
 from remediation.investigation.redact import shown
 from remediation.investigation.task import Finding, Later, Sign, Weight
 from remediation.model import BlockKey, BlockState, Direction, from_utc, utc
-from remediation.steps.log_traces import PEOPLE, REFUSED, machines_of
-from remediation.steps.step import READS_GRAPH, Skip, Step, Work
+from remediation.steps.log_traces import PEOPLE, REFUSED, machines_of, owner_of
+from remediation.steps.step import READS_GRAPH, READS_LOGS, Skip, Step, Work
 
 if TYPE_CHECKING:
     from remediation.cloud.logs import Traces
@@ -28,8 +28,10 @@ IN_FORCE = frozenset({BlockState.ACTIVE, BlockState.SHADOWED, BlockState.PENDING
 
 def look(work: Work) -> Finding | Later:
     """One look; as long as something is in force, another in an hour."""
-    blocks = _blocks(work)
+    blocks, waits = _blocks(work)
     if not blocks and not work.memory.get("looks"):
+        if waits:
+            return Later(EVERY_SECONDS, dict(work.memory), "its blocks wait for a person", idle=True)
         raise Skip("no block of this alert is in force")
     since = from_utc(str(work.memory["until"])) - LAG if "until" in work.memory else work.now - LAG
     memory = dict(work.memory)
@@ -81,13 +83,14 @@ def _dismissed(work: Work) -> bool:
     return str(held.get("status") or held.get("Status") or "").casefold() == "dismissed"
 
 
-def _blocks(work: Work) -> list[Block]:
-    """The alert's blocks that are in force now."""
+def _blocks(work: Work) -> tuple[list[Block], bool]:
+    """The alert's blocks that are in force now; and does one wait for a person?"""
     record = next(iter(work.tools.ledger.alerts.bodies(work.task.alert_id)), None)
     plan: dict[str, Any] = (work.tools.ledger.alerts.plan(record) if record else None) or {}
     found = [work.tools.ledger.blocks.get(BlockKey(b["nsg"], Direction(b["direction"]), b["address"]))
              for b in (plan.get("blocks") or ())[:100]]
-    return [b for b in found if b is not None and b.state in IN_FORCE]
+    known = [b for b in found if b is not None]
+    return [b for b in known if b.state in IN_FORCE], any(b.state is BlockState.WAITING for b in known)
 
 
 def _passed(work: Work, blocks: list[Block], since: datetime) -> tuple[list[str], str]:
@@ -104,7 +107,7 @@ def _passed(work: Work, blocks: list[Block], since: datetime) -> tuple[list[str]
     owners = machines_of(work.head.machines)
     said = [_flow(t, row) for t in found for row in t.rows
             if str(row.get("action") or "").casefold() not in REFUSED and _after(row, proven)
-            and any(str(row.get(end)) in owners for end in ("source", "destination"))]
+            and owner_of(row, owners)]
     return said[:20], "; ".join(sorted({t.trouble for t in found if t.trouble}))[:300]
 
 
@@ -151,4 +154,4 @@ def _said(memory: Any) -> str:
 STEP = Step(
     name="watch", does="while a block lives: flows that come through, new alerts", look=look, of_alert=True,
     budget=timedelta(days=40), permissions=(*READS_GRAPH, "Microsoft.Security/locations/alerts/read",
-                                            "Microsoft.OperationalInsights/workspaces/query/*/read"))
+                                            *READS_LOGS))

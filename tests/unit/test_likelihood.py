@@ -103,6 +103,15 @@ def test_other_alerts_make_a_machine_likely_and_are_named():
     assert one(Suspect(OTHER, RUNNING), evidence(others=others[:1])).likelihood == "possible"
 
 
+def test_another_alert_is_grave_unless_it_is_minor_or_somebody_has_closed_it():
+    def grave(severity: str, status: str) -> bool:
+        return OtherAlert("1", "alert", VM, severity, status).grave
+
+    assert [grave(s, "Active") for s in ("High", "Medium", "Low", "Informational", "")] == [
+        True, True, False, False, True]
+    assert [grave("High", s) for s in ("InProgress", "Resolved", "Dismissed")] == [True, False, False]
+
+
 def test_the_machine_that_is_named_or_alone_is_likely():
     assert one(Suspect(VM, RUNNING), evidence(),
                replace(BALANCED, resource_ids=(VM.upper(),))).reasons[0] == "the alert names it"

@@ -81,16 +81,27 @@ def test_a_confirmed_machine_comes_first_and_is_to_be_isolated():
     assert "a machine is confirmed" in found.why
 
 
-def test_what_the_logs_say_of_a_machine_and_what_it_alone_runs_make_it_a_likely_one():
+def test_what_the_logs_say_of_a_machine_makes_it_a_likely_one_and_what_it_alone_runs_is_said():
     found = pack(
         [],
         [task("log_traces", machine="", signs=[sign(machine=VM.format("vm"))]), task()],
         ("vm", "vm2"),
         peculiar={VM.format("vm2"): ["/opt/odd 9"]},
     )
-    assert {m.id.rpartition("/")[2]: m.standing for m in found.machines} == {"vm": "likely", "vm2": "likely"}
+    assert {m.id.rpartition("/")[2]: m.standing for m in found.machines} == {
+        "vm": "likely",
+        "vm2": "possible",
+    }
     assert "it alone of its pool runs /opt/odd 9" in found.text()
-    assert "look at vm, vm2 first" in found.next
+    assert "look at vm first" in found.next
+
+
+def test_what_concerns_no_machine_by_itself_is_told_all_the_same():
+    signs = [sign(text="signins: eve"), sign("note", "x")]
+    found = pack([], [task("log_traces", machine="", says="3 traces", signs=signs)])
+    assert found.whole == ("likely: signins: eve", "note: x", "log_traces: done – 3 traces")
+    assert any("revoke the sessions" in n for n in found.next)
+    assert "- likely: signins: eve" in found.text()
 
 
 def test_a_shadowed_block_names_the_rule_to_change():

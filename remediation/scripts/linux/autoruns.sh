@@ -1,42 +1,59 @@
 #!/bin/sh
-# What starts by itself, as JSON lines. Reads only: units, timers, cron, rc, profile, ld.so.preload, keys.
+# What starts by itself, as JSON lines. Reads only: units, timers, cron, udev, rc, profiles, ld.so.preload, keys. Of each file
+# first the lines that fetch, hide or run from where anyone may write, wherever they stand in it, then its beginning.
 set -u
 LC_ALL=C
 export LC_ALL
+odd='curl |wget |base64 -d|/dev/tcp/|/tmp/|/var/tmp/|/dev/shm/|nc -|python[0-9.]* -c|perl -e|eval '
 
 entry() { # kind, path, what it starts
   [ -f "$2" ] && [ -r "$2" ] || return 0
   path=$(printf '%s' "$2" | tr '\t\n\r' '   ' | cut -c1-400)
-  about=$(stat -L -c '%Y %U' "$2" 2>/dev/null)
+  about=$(stat -L -c '%Y %Z %U' "$2" 2>/dev/null)
   digest=$(sha256sum < "$2" 2>/dev/null | cut -c1-64)
-  what=$(printf '%s' "$3" | tr '\000\t\n\r' '    ' | cut -c1-600)
-  printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$path" "${about%% *}" "${about#* }" "$digest" "$what"
+  what=$(printf '%s' "$3" | tr '\000\t\n\r' '    ' | cut -c1-700)
+  # shellcheck disable=SC2086
+  set -- "$1" $about
+  changed=${2:-0}
+  [ "${3:-0}" -gt "$changed" ] 2>/dev/null && changed=$3 # the inode's time is harder to forge
+  printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$path" "$changed" "${4:-}" "$digest" "$what"
 }
 
-lines() { # what of a file is no comment
-  grep -v '^[[:space:]]*\(#\|$\)' "$1" 2>/dev/null | head -n 40
+lines() { # what of a file is no comment, continued lines joined, the odd ones first
+  sed -e ':a' -e '/\\$/N; s/\\\n//; ta' "$1" 2>/dev/null | grep -v '^[[:space:]]*\(#\|$\)' > /dev/null 2>&1 || return 0
+  sed -e ':a' -e '/\\$/N; s/\\\n//; ta' "$1" 2>/dev/null | grep -v '^[[:space:]]*\(#\|$\)' | grep -E "$odd" | head -n 10
+  sed -e ':a' -e '/\\$/N; s/\\\n//; ta' "$1" 2>/dev/null | grep -v '^[[:space:]]*\(#\|$\)' | head -n "${2:-20}"
+}
+
+unit() {
+  entry unit "$1" "$(sed -e ':a' -e '/\\$/N; s/\\\n//; ta' "$1" 2>/dev/null \
+    | grep '^[[:space:]]*\(ExecStart\|ExecStartPre\|ExecStartPost\|OnCalendar\|OnBootSec\)')"
 }
 
 {
   for f in /etc/systemd/system/*.service /etc/systemd/system/*.timer /etc/systemd/system/*.wants/* \
-    /run/systemd/system/*.service /usr/local/lib/systemd/system/*.service /root/.config/systemd/user/*.service \
-    /home/*/.config/systemd/user/*.service; do
-    entry unit "$f" "$(grep -h '^\(ExecStart\|ExecStartPre\|ExecStartPost\|OnCalendar\|OnBootSec\)' "$f" 2>/dev/null)"
+    /etc/systemd/system/*.service.d/*.conf /etc/systemd/user/*.service /run/systemd/system/*.service \
+    /usr/local/lib/systemd/system/*.service; do
+    unit "$f"
   done
+  # of the units that packages bring, those that have changed lately
+  find /usr/lib/systemd/system /lib/systemd/system -name '*.service' -ctime -30 2>/dev/null | sort -u | head -n 100 \
+    | while IFS= read -r f; do unit "$f"; done
   for f in /etc/crontab /etc/cron.d/* /etc/cron.hourly/* /etc/cron.daily/* /etc/cron.weekly/* /etc/cron.monthly/* \
     /var/spool/cron/* /var/spool/cron/crontabs/* /var/spool/cron/atjobs/*; do
-    entry cron "$f" "$(lines "$f")"
+    entry cron "$f" "$(lines "$f" 40)"
   done
-  for f in /etc/rc.local /etc/rc.d/rc.local /etc/init.d/*; do entry rc "$f" "$(lines "$f" | head -n 5)"; done
-  for f in /etc/profile /etc/profile.d/* /etc/bash.bashrc /etc/environment /root/.bashrc /root/.profile \
-    /home/*/.bashrc /home/*/.profile /home/*/.bash_profile; do
-    entry profile "$f" "$(lines "$f" | head -n 5)"
-  done
+  for f in /etc/rc.local /etc/rc.d/rc.local /etc/init.d/* /etc/update-motd.d/*; do entry rc "$f" "$(lines "$f" 5)"; done
+  for f in /etc/udev/rules.d/*; do entry udev "$f" "$(grep -E 'RUN|PROGRAM' "$f" 2>/dev/null | head -n 20)"; done
+  for f in /etc/profile /etc/profile.d/* /etc/bash.bashrc /etc/environment; do entry profile "$f" "$(lines "$f" 5)"; done
   entry preload /etc/ld.so.preload "$(lines /etc/ld.so.preload)"
-  for f in /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys; do
-    entry keys "$f" "$(lines "$f" | sed 's/.*[[:space:]]//' | head -n 20)"
+  cut -d: -f6 /etc/passwd 2>/dev/null | sort -u | while IFS= read -r home; do
+    case $home in '' | / | /proc* | /dev*) continue ;; esac
+    for f in "$home/.bashrc" "$home/.profile" "$home/.bash_profile" "$home/.zshrc"; do entry profile "$f" "$(lines "$f" 5)"; done
+    for f in "$home"/.config/systemd/user/*.service; do unit "$f"; done
+    entry keys "$home/.ssh/authorized_keys" "$(lines "$home/.ssh/authorized_keys" | sed 's/.*[[:space:]]//' | head -n 20)"
   done
 } | tr -d '\001-\010\013-\037\177' | sed 's/\\/\\\\/g; s/"/\\"/g' | awk -F '\t' '
-  { print "{\"kind\":\"" $1 "\",\"path\":\"" $2 "\",\"modified\":" ($3 == "" ? 0 : $3) ",\"owner\":\"" $4 \
+  { print "{\"kind\":\"" $1 "\",\"path\":\"" $2 "\",\"modified\":" ($3 ~ /^[0-9]+$/ ? $3 : 0) ",\"owner\":\"" $4 \
       "\",\"sha256\":\"" $5 "\",\"what\":\"" $6 "\"}" }
   END { print "{\"kind\":\"end\"}" }'

@@ -1,10 +1,13 @@
 #!/bin/sh
-# Processes with parent, user, command line, hash and connections, as JSON lines. Reads /proc and nothing else.
+# Connections, then processes with parent, user, command line and hash, as JSON lines. Reads /proc and nothing else;
+# connections of every network namespace that a process is in, so that a container hides none.
 set -u
 LC_ALL=C
 export LC_ALL
 tab=$(printf '\t')
 hashed=0
+seen=' '
+host=$(readlink -n /proc/1/ns/mnt 2>/dev/null)
 
 hash_of() { # a process's file, by device and inode: many processes share one
   at=$(stat -L -c '%d_%i' "/proc/$1/exe" 2>/dev/null) || return 0
@@ -17,8 +20,17 @@ hash_of() { # a process's file, by device and inode: many processes share one
   fi
 }
 
+net() { # the connections of its network namespace, once
+  space=$(readlink -n "/proc/$1/ns/net" 2>/dev/null)
+  case $seen in *" $space "*) return 0 ;; esac
+  seen="$seen$space "
+  for kind in tcp tcp6 udp udp6; do
+    sed -n "2,4000s/^/net$tab$kind /p" "/proc/$1/net/$kind" 2>/dev/null
+  done
+}
+
 one() {
-  pid=$1 name='' ppid='' uid='' hash='' gone=no
+  pid=$1 name='' ppid='' uid='' hash='' gone=no inside=no
   while IFS=$tab read -r key value _; do
     case $key in
       Name:) name=$value ;;
@@ -29,29 +41,36 @@ one() {
   [ -n "$uid" ] || return 0
   exe=$(readlink -n "/proc/$pid/exe" 2>/dev/null | tr '\t\n\r' '   ')
   case $exe in *' (deleted)') gone=yes ;; esac
-  cmd=$(tr '\000\t\n\r' '    ' < "/proc/$pid/cmdline" 2>/dev/null | cut -c1-1500)
+  cmd=$(tr '\000\t\n\r' '    ' < "/proc/$pid/cmdline" 2>/dev/null | cut -c1-400)
+  space=$(readlink -n "/proc/$pid/ns/mnt" 2>/dev/null)
+  [ -n "$host" ] && [ -n "$space" ] && [ "$space" != "$host" ] && inside=yes
   [ -n "$exe" ] && hash_of "$pid"
-  printf 'process\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
-    "$pid" "$ppid" "$uid" "$name" "$exe" "$gone" "$hash" "$cmd"
-  ls -l "/proc/$pid/fd" 2>/dev/null | sed -n "s/.*socket:\[\([0-9]*\)\].*/fd$tab$pid$tab\1/p"
+  printf 'process\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
+    "$pid" "$ppid" "$uid" "$name" "$exe" "$gone" "$hash" "$inside" "$cmd"
 }
 
-for p in /proc/[0-9]*; do
-  one "${p#/proc/}" 2>/dev/null
-done | tr -d '\001-\010\013-\037\177' | sed 's/\\/\\\\/g; s/"/\\"/g' | awk -F '\t' '
-  BEGIN {
-    while ((getline line < "/etc/passwd") > 0) { split(line, f, ":"); user[f[3]] = f[1] }
-    tables[1] = "/proc/net/tcp"; tables[2] = "/proc/net/tcp6"
-    for (i = 1; i <= 2; i++)
-      while ((getline line < tables[i]) > 0) { split(line, f, " "); remote[f[10]] = f[3]; state[f[10]] = f[4] }
-  }
+{
+  for p in /proc/[0-9]*; do net "${p#/proc/}"; done
+  for p in /proc/[0-9]*; do
+    ls -l "$p/fd" 2>/dev/null | sed -n "s/.*socket:\[\([0-9]*\)\].*/fd$tab${p#/proc/}$tab\1/p"
+  done
+  for p in /proc/[0-9]*; do one "${p#/proc/}" 2>/dev/null; done
+} | tr -d '\001-\010\013-\037\177' | sed 's/\\/\\\\/g; s/"/\\"/g' | awk -F '\t' '
+  BEGIN { while ((getline line < "/etc/passwd") > 0) { split(line, f, ":"); user[f[3]] = f[1] } }
   function quoted(s) { return "\"" s "\"" }
-  $1 == "process" {
-    print "{\"kind\":\"process\",\"pid\":" $2 ",\"ppid\":" ($3 == "" ? 0 : $3) ",\"user\":" quoted(user[$4] == "" ? $4 : user[$4]) \
-      ",\"name\":" quoted($5) ",\"exe\":" quoted($6) ",\"deleted\":" ($7 == "yes" ? "true" : "false") \
-      ",\"sha256\":" quoted($8) ",\"cmd\":" quoted($9) "}"
+  $1 == "net" {
+    split($2, f, " "); kind = f[1]; at = f[3]; far = f[4]; st = f[5]; inode = f[11]
+    port = at; sub(/^.*:/, "", port)
+    if (kind ~ /^tcp/ && st == "0A") listens[port] = 1
+    if (far !~ /:0000$/ && far !~ /^0100007F:/ && inode != "0") { remote[inode] = far; local[inode] = port; state[inode] = st; proto[inode] = kind }
   }
   $1 == "fd" && ($3 in remote) {
-    print "{\"kind\":\"socket\",\"pid\":" $2 ",\"remote\":" quoted(remote[$3]) ",\"state\":" quoted(state[$3]) "}"
+    print "{\"kind\":\"socket\",\"pid\":" $2 ",\"proto\":" quoted(proto[$3]) ",\"remote\":" quoted(remote[$3]) ",\"state\":" quoted(state[$3]) \
+      ",\"inbound\":" ((local[$3] in listens) ? "true" : "false") "}"
+  }
+  $1 == "process" {
+    print "{\"kind\":\"process\",\"pid\":" $2 ",\"ppid\":" ($3 == "" ? 0 : $3) ",\"user\":" quoted(user[$4] == "" ? $4 : user[$4]) \
+      ",\"name\":" quoted($5) ",\"exe\":" quoted($6) ",\"deleted\":" ($7 == "yes" ? "true" : "false") ",\"sha256\":" quoted($8) \
+      ",\"container\":" ($9 == "yes" ? "true" : "false") ",\"cmd\":" quoted($10) "}"
   }
   END { print "{\"kind\":\"end\"}" }'
