@@ -288,8 +288,17 @@ class Api:
             or len(steps) > MOST_STEPS
         ):
             raise BadInput("steps", "must be a list of steps, or be left out for those of the policy")
-        return Reply(202, self._operator.investigate(
-            alert_id, caller, machine=machine.lower().rstrip("/"), steps=steps, reason=reason_of(body)))
+        return Reply(
+            202,
+            self._operator.investigate(
+                alert_id,
+                caller,
+                self._budget(),
+                machine=machine.lower().rstrip("/"),
+                steps=steps,
+                reason=reason_of(body),
+            ),
+        )
 
     def health(self, request: Request, caller: Caller) -> Reply:
         """GET /api/health"""

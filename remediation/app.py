@@ -42,6 +42,7 @@ from remediation.dossier import Dossier
 from remediation.escalation import Escalation
 from remediation.firewall_api import FirewallApi
 from remediation.inputs import Reply, Request
+from remediation.inquiry.parts import Inquiries
 from remediation.investigator import Investigator
 from remediation.ledger import Ledger, Tables
 from remediation.notify import Notifier
@@ -156,12 +157,12 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     notifier.heard = escalation.heard
     tools = Tools(ledger, GuestCommands(clients), store, Logs(clients, settings.workspaces), graph, defender,
                   activity, Upkeep(clients, graph), policy, settings.poll_seconds)
-    investigator = Investigator(
+    investigator = Investigator(Inquiries(
         tools=tools, queue=Queue(clients, settings.investigation_queue),
         guest_queue=Queue(clients, settings.guest_queue) if settings.guest_queue else None,
         approvals=approvals, escalation=escalation, notifier=notifier, policy=policy, settings=settings,
         clock=clock,
-    )
+    ))
     assessor = Assessor(ledger, defender, activity, clock)
     commit = Commit(Parts(
         ledger=ledger, network=network, guards=guards, managed=managed, graph=graph,

@@ -13,9 +13,9 @@ LONGEST_WAIT_SECONDS = 3600
 class CommitQueue(Queue):
     """Asks for commits."""
 
-    def send(self, nsg_id: str, wait: float = 0.0) -> None:
+    def send(self, nsg_id: str, wait: float = 0.0) -> bool:
         """Ask for a commit of this NSG, not before so many seconds have passed."""
-        super().send(json.dumps({"nsg": nsg_id}), min(LONGEST_WAIT_SECONDS, wait))
+        return super().send(json.dumps({"nsg": nsg_id}), min(LONGEST_WAIT_SECONDS, wait))
 
 
 def nsg_of(message: str) -> str:

@@ -21,8 +21,9 @@ from remediation.errors import Conflict, NotFound
 from remediation.investigation.pack import Pack, make
 from remediation.investigation.redact import shown
 from remediation.ledger import Ledger, Told
+from remediation.ledger.work import ESCALATION
 from remediation.log import say
-from remediation.model import utc
+from remediation.model import from_utc, utc
 from remediation.policy import Policy
 from remediation.settings import Settings
 
@@ -31,8 +32,17 @@ _log = logging.getLogger(__name__)
 NOTICES = "~notices"
 """In place of an alert's id: what concerns none."""
 MESSAGES = "~messages"
+SAID_BY_STATE = ("approval", "shadowed", "block-failed", "unproven", "alert")
+"""Kinds of notices of which an alert's blocks, questions and plan tell the same."""
+URGENT = ("a machine is confirmed", "a question waits")
+"""Occasions that wait for no hour."""
 MOST_TOGETHER = 25
+GIVE_UP = timedelta(days=3)
+"""So long a channel that does not take a message is tried."""
+OVERLAP = timedelta(minutes=2)
+"""Notices are written by several processes, whose clocks and answers differ by so much."""
 LONGEST_PAUSE = timedelta(hours=1)
+WAITING_EVERY = timedelta(minutes=15)
 EVENT_TYPE = "DefenderResponder.Escalation"
 
 
@@ -63,9 +73,15 @@ class Escalation:
         if self._channels.names or self._settings.guest:  # the guest app tells nobody: the app does
             self._ledger.work.escalation(alert_id, self._clock.now() + self._policy.escalation.gather)
 
-    def heard(self, alerts: Iterable[str]) -> None:
-        """Something was said that a person should see (`Notifier.tell`)."""
-        for one in list(dict.fromkeys(alerts)) or [NOTICES]:
+    def heard(self, alerts: Iterable[str], kind: str, text: str) -> None:
+        """Something was said that a person should see (`Notifier.tell`). It is kept with its alerts, so that
+        their messages have it, unless the state of the alert says the same."""
+        if not self._channels.names and not self._settings.guest:
+            return
+        about = list(dict.fromkeys(alerts))
+        for one in about if kind not in SAID_BY_STATE else ():
+            self._ledger.alerts.note(one, self._clock.now(), "notice", kind=kind, text=text[:500])
+        for one in about or [NOTICES]:
             self.due(one)
 
     # --- telling ---
@@ -97,7 +113,7 @@ class Escalation:
             if not self._missing(told):
                 return
         else:
-            if not self._room():
+            if not set(pack.why) & set(URGENT) and not self._room():
                 self._postpone(alert_id)
                 return
             told = replace(
@@ -165,31 +181,37 @@ class Escalation:
         now = self._clock.now()
         following = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
         self._ledger.work.escalation(alert_id, following + self._policy.escalation.gather)
-        told = self._ledger.investigations.told(NOTICES)
-        waiting = list(dict.fromkeys((*told.said.get("waiting", ()), alert_id)))[-1000:]
         self._ledger.work.escalation(NOTICES, now + self._policy.escalation.gather)
-        self._ledger.investigations.save_told(NOTICES, replace(told, said={**told.said, "waiting": waiting}))
 
     def _tell_notices(self, deadline: Deadline) -> None:
-        """What was said since the last time that concerns no alert, as one message."""
+        """What was said since the last time that concerns no alert, as one message; and how many alerts wait
+        for the next hour."""
+        now = self._clock.now()
         told = self._ledger.investigations.told(NOTICES)
-        since = told.at
-        found = [n for n in self._ledger.control.notices(since) if not n.get("alerts")]
-        waiting = list(told.said.get("waiting", ()))
+        known = set(told.said.get("known", ()))
+        since = told.at - OVERLAP if told.at else None
+        found = [
+            n for n in self._ledger.control.notices(since) if not n.get("alerts") and n["key"] not in known
+        ]
         lines = [f"{n['at'][:16].replace('T', ' ')} {n['kind']}: {shown(str(n['text']), 400)}"
                  for n in found[-MOST_TOGETHER:]]
         if len(found) > MOST_TOGETHER:
             lines.insert(0, f"{len(found) - MOST_TOGETHER} notices before these are in the ledger")
-        if waiting:
-            lines.append(f"{len(waiting)} alerts more than are told by themselves in an hour: "
-                         + ", ".join(waiting[:10]) + ("…" if len(waiting) > 10 else ""))
-        if not lines:
-            if self._missing(told) and told.said.get("lines"):
-                self._send(NOTICES, told, "Defender responder", "\n".join(told.said["lines"]), "low",
-                           {"lines": told.said["lines"]}, deadline)
+        waiting = self._ledger.work.coming(ESCALATION, now + timedelta(hours=1, minutes=5)) if (
+            told.at is None or lines or now - told.at > WAITING_EVERY) else 0
+        if waiting > 1:  # one of them is this very look
+            lines.append(
+                f"{waiting - 1} alerts have news, and the hour has had its "
+                f"{self._policy.escalation.per_hour} messages: they follow in the next "
+                "(python -m remediation pack ID)"
+            )
+        undelivered = list(told.said.get("lines", ())) if told.at and self._missing(told) else []
+        if not lines and not undelivered:
             return
-        undelivered = list(told.said.get("lines", ())) if self._missing(told) and told.at else []
-        lines = [*undelivered, *lines][-4 * MOST_TOGETHER:]
-        told = replace(told, version=told.version + 1, at=self._clock.now(), arrived=(), attempts=0,
-                       said={"lines": lines})
+        if lines:
+            keys = [n["key"] for n in found if from_utc(n["at"]) > now - 2 * OVERLAP]
+            lines = [*undelivered, *lines][-4 * MOST_TOGETHER:]
+            told = replace(told, version=told.version + 1, at=now, arrived=(), attempts=0,
+                           said={"lines": lines, "known": keys})
+        lines = list(told.said["lines"])
         self._send(NOTICES, told, "Defender responder", "\n".join(lines), "low", {"lines": lines}, deadline)

@@ -24,12 +24,12 @@ class Notifier:
     def __init__(self, control: Control, clock: Clock) -> None:
         self._control = control
         self._clock = clock
-        self.heard: Callable[[list[str]], None] = lambda _: None
-        """Who carries it further, by the alerts it is about."""
+        self.heard: Callable[[list[str], str, str], None] = lambda *_: None
+        """Who carries it further: the alerts it is about, its kind, its text."""
 
     def tell(self, kind: str, text: str, *, alerts: Iterable[str] = (), **facts: Any) -> None:
         """`kind` is a short word to filter by, `text` one sentence a tired person understands."""
         text, about = one_line(text), list(alerts)
         say(_log, "notice", alerts=about, level=logging.WARNING, kind=kind, text=text, **facts)
         self._control.tell(self._clock.now(), kind, text, alerts=about, **facts)
-        self.heard(about)
+        self.heard(about, kind, text)

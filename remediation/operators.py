@@ -249,6 +249,8 @@ class Operator:
         if approval.state != "open" or approval.expires <= now:
             state = approval.state if approval.state != "open" else "expired"
             raise Conflict(f"question {approval_id} is {state} already")
+        if approval.tasks and not self._investigator.waiting(approval):
+            raise Conflict(f"question {approval_id} is about a step that does not wait for it any more")
         if approval.by == caller.name:
             raise BadInput(
                 "id", "who asked for the change cannot approve it: somebody else has to look at it"
@@ -326,11 +328,18 @@ class Operator:
         return self._escalation.pack(alert_id)
 
     def investigate(
-        self, alert_id: str, caller: Caller, *, machine: str, steps: Sequence[str], reason: str
+        self,
+        alert_id: str,
+        caller: Caller,
+        deadline: Deadline,
+        *,
+        machine: str,
+        steps: Sequence[str],
+        reason: str,
     ) -> dict[str, Any]:
         """Begin an investigation, or do steps anew."""
         return {"alertId": alert_id,
-                "queued": self._investigator.again(alert_id, caller, machine, steps, reason)}
+                "queued": self._investigator.again(alert_id, caller, machine, steps, reason, deadline)}
 
     def health(self, deadline: Deadline) -> dict[str, Any]:
         """What is reachable and what is not; no secrets, no addresses."""
@@ -357,6 +366,7 @@ class Operator:
             "lastSweep": utc(last) if last else None,
             "paused": pause is not None,
             "mode": self._settings.mode.value,
+            "troubles": list(self._settings.troubles),
             "deployment": self._settings.deployment,
         }
 

@@ -251,7 +251,7 @@ class Responder:
         if done is not None and self._under_way.few and not deadline.over:
             done = self._assess(done, deadline)
             if looks:
-                self._investigator.start(done)
+                self._investigator.start(done, deadline)
         return Seen(alert.alert_id, plan.mode.value, f"{len(keys)} blocks claimed")
 
     def _look_at_firewalls(self, alert: Alert, plan: Plan) -> None:
@@ -294,6 +294,8 @@ class Responder:
         for notice in plan.notices:
             self._notifier.tell("alert", f"{alert.display_name or alert.alert_type}: {notice}",
                                 alerts=[alert.alert_id], severity=alert.severity)
+        if plan.skipped and not plan.notices:  # a guardrail stopped something: its message says so
+            self._notifier.heard([alert.alert_id], "alert", "")
 
     def claim(self, decision: Decision, *, explicit: bool, by: str) -> list[BlockKey]:
         """Ask what is to be asked, then record the claims, one NSG after the other → what is

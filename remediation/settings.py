@@ -75,6 +75,7 @@ class Settings:
     channels: tuple[str, ...]
     topic: str
     links: str
+    troubles: tuple[str, ...]
 
     @property
     def token_scope(self) -> str:
@@ -101,6 +102,7 @@ class _Reader:
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env
         self.mistakes: list[str] = []
+        self.troubles: list[str] = []
 
     def text(self, name: str, default: str = "") -> str:
         return self.env.get(name, "").strip() or default
@@ -188,7 +190,11 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         channels=_channels(r),
         topic=_topic(r),
         links=r.text("RESPONDER_LINKS").rstrip("/"),
+        troubles=tuple(r.troubles),
     )
+    if settings.guest:  # by default it would act, and on the app's own queue
+        r.mistakes += [f"{name}: missing; the guest app wants it" for name in (
+            "RESPONDER_MODE", "INVESTIGATION_QUEUE") if not r.text(name)]
     if r.mistakes:
         raise BadSettings(r.mistakes)
     return settings
@@ -256,18 +262,20 @@ def _workspaces(r: _Reader) -> tuple[str, ...]:
 
 
 def _channels(r: _Reader) -> tuple[str, ...]:
-    """Addresses of chats, mailboxes and services, as Apprise writes them. They hold secrets: no mistake
-    shows one."""
+    """Addresses of chats, mailboxes and services, as Apprise writes them. They hold secrets: no word of ours
+    shows one. That one is wrong must not keep anything from being blocked: it is a trouble, no mistake."""
     text = r.text("RESPONDER_NOTIFY")
     if text.startswith("@Microsoft.KeyVault("):
-        r.mistakes.append("RESPONDER_NOTIFY: the reference to Key Vault was not resolved; look at the app's "
-                          "identity and its right to read the secret")
+        r.troubles.append("RESPONDER_NOTIFY: the reference to Key Vault was not resolved; look at the app's "
+                          "identity and its right to read the secret. Nobody is told of anything")
         return ()
-    found = tuple(text.split())
+    found = text.split()
     for n, one in enumerate(found, 1):
         if "://" not in one:
-            r.mistakes.append(f"RESPONDER_NOTIFY: entry {n} is no address of a channel, such as mailto://…")
-    return found
+            r.troubles.append(
+                f"RESPONDER_NOTIFY: entry {n} is no address of a channel, such as mailto://…; it is left out"
+            )
+    return tuple(one for one in found if "://" in one)
 
 
 def _topic(r: _Reader) -> str:

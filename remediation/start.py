@@ -37,7 +37,11 @@ def check(env: Mapping[str, str]) -> list[str]:
             read()
         except (BadSettings, BadPolicy) as error:
             mistakes += error.mistakes
-    for one in mistakes:
+    try:
+        troubles = list(load_settings(env).troubles)
+    except BadSettings:
+        troubles = []  # said with the mistakes, when those are mended
+    for one in (*mistakes, *troubles):
         _log.critical("%s", one)
     return mistakes
 

@@ -48,6 +48,8 @@ OVERDUE = 2.5
 ASSESS_UNTIL, ASSESS_AGAIN = timedelta(hours=6), timedelta(minutes=10)
 ORPHAN_SCAN = timedelta(days=1)
 CLEAN_UP = timedelta(days=1)
+LONGEST_LIFE = timedelta(days=31)
+"""No block lives longer, so no watch over one does."""
 LATE = timedelta(days=3)
 """Defender generates alerts up to three days after the activity (measured on real ones)."""
 
@@ -152,7 +154,7 @@ class Sweep:
             elif hint.kind == ROGUE:
                 self._removal.go_on(hint.id, deadline)
             elif hint.kind == INVESTIGATION:
-                self._investigator.follow(hint.id)
+                self._investigator.follow(hint.id, deadline)
             elif hint.kind == ESCALATION:
                 self._escalation.follow(hint.id, deadline)
             self._ledger.work.done(hint)
@@ -311,7 +313,7 @@ class Sweep:
             + self._ledger.blocks.forget_ended(before, over)
             + self._ledger.control.forget(before, over)
             + self._ledger.firewall.forget(before, over)
-            + self._ledger.investigations.forget(before, over)
+            + self._ledger.investigations.forget(before - LONGEST_LIFE, over)
         )
         if deadline.over:
             self._ledger.control.unfinished_job("retention")

@@ -66,7 +66,7 @@ def _proof(block: Block, machine: str, *, seen: bool) -> dict[str, Any]:
 
 def with_traces(machines: Sequence[Mapping[str, Any]], tasks: Sequence[Task]) -> list[dict[str, Any]]:
     """The machines with what the logs showed: a flow record outweighs what was thought before it was read."""
-    looked = next((t for t in tasks if t.step == LOG_STEP and t.state is TaskState.DONE), None)
+    looked = next((t for t in tasks if t.step == LOG_STEP and t.state is TaskState.DONE and t.marks), None)
     if looked is None:
         return [dict(m) for m in machines]
     found = []

@@ -51,7 +51,8 @@ class Inquiry:
         """The second deployment, under its own identity."""
         return build(self.azure.world.environment(**{
             **self.azure.settings, "RESPONDER_ROLE": "guest", "AZURE_CLIENT_ID": GUEST_IDENTITY,
-            "INVESTIGATION_QUEUE": self.azure.settings["GUEST_QUEUE"], "GUEST_QUEUE": ""}), self.azure.clock)
+            "INVESTIGATION_QUEUE": self.azure.settings["GUEST_QUEUE"] or "of-nobody", "GUEST_QUEUE": "",
+        }), self.azure.clock)
 
     def begin(self, *args: Any, **changes: Any) -> dict[str, Any]:
         """A C2 alert, delivered."""

@@ -259,7 +259,7 @@ class Control:
         )
         yield from self._table.all_parsed(
             rows, lambda r: {
-                "at": r.text("at"), "kind": r.text("kind"), "text": r.text("text"),
+                "key": r.key, "at": r.text("at"), "kind": r.text("kind"), "text": r.text("text"),
                 **json.loads(r.text("facts") or "{}")})
 
     def forget(self, before: datetime, over: Callable[[], bool]) -> int:

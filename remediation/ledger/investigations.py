@@ -25,6 +25,10 @@ from remediation.ledger.forms import Row, encode, pack, unpack
 from remediation.ledger.store import MAX_TRANSACTION, Tables
 from remediation.model import from_utc, utc
 
+ABANDONED = timedelta(minutes=2)
+MOST_TIMES = 4
+"""A machine is looked into so often within `[investigation] again`, whatever alerts come: who can make alerts
+must not be able to keep a machine busy with scripts."""
 HEAD, TOLD, TASK = "head", "told", "task|"
 MACHINES, SLOTS = "~machines", "~slots"
 
@@ -34,7 +38,7 @@ class Head:
     """An investigation as a whole. `machines`: id, path and private addresses of each; `left_out`: machine →
     why it is not looked into; `manifests`: number of manifests, `seal` the last one's; `sealed`: each
     manifest as it is to be written, `written` how many are; `closed`: when
-    the alert was resolved in Defender."""
+    the alert was resolved in Defender; `trusted`: Defender confirms it, and it is no sample."""
 
     alert_id: str
     accusation: str
@@ -48,6 +52,7 @@ class Head:
     sealed: tuple[Mapping[str, Any], ...] = ()
     written: int = 0
     closed: datetime | None = None
+    trusted: bool = False
     etag: str = ""
 
     def machine(self, machine_id: str) -> Mapping[str, Any]:
@@ -88,14 +93,32 @@ class Investigations:
         partition = encode(head.alert_id)
         if self._table.get(partition, HEAD) is not None:
             return False
-        ops = [Op("upsert", partition, _key(t), _values(t)) for t in tasks]
-        for some in itertools.batched(ops, MAX_TRANSACTION, strict=False):
-            self._table.transaction(some)  # without a head nobody follows them
+        if not self._insert(partition, tasks) and not (
+                self._left_without(head) and self._insert(partition, tasks)):
+            return False  # another begins it in this moment
         try:
             self._table.insert(partition, HEAD, _head_values(head))
         except Conflict:
             return False
         return True
+
+    def _insert(self, partition: str, tasks: Sequence[Task]) -> bool:
+        """The tasks, none of which may be there."""
+        ops = [Op("insert", partition, _key(t), _values(t)) for t in tasks]
+        try:
+            for some in itertools.batched(ops, MAX_TRANSACTION, strict=False):
+                self._table.transaction(some)
+        except Conflict:
+            return False
+        return True
+
+    def _left_without(self, head: Head) -> bool:
+        """Are there tasks that somebody recorded some time ago, who then died before the head? They are taken
+        away: without a head nobody follows them."""
+        old = self.tasks(head.alert_id)
+        if any(t.begun is None or head.begun - t.begun < ABANDONED for t in old):
+            return False
+        return all(self._table.delete(encode(head.alert_id), _key(t), t.etag) for t in old)
 
     def head(self, alert_id: str) -> Head | None:
         """The investigation of an alert."""
@@ -143,21 +166,39 @@ class Investigations:
 
     # --- machines ---
 
-    def last_of(self, machine: str) -> tuple[str, datetime] | None:
-        """The alert by which a machine was investigated last, and when that began."""
-        row = self._table.get(MACHINES, encode(machine))
-        return self._table.parsed(row, lambda r: (r.text("alert"), from_utc(r.text("at"))))
-
-    def note_machine(self, machine: str, alert_id: str, at: datetime) -> None:
-        """It is investigated by this alert now."""
-        self._table.upsert(MACHINES, encode(machine), {"alert": alert_id, "at": utc(at)})
+    def claim_machine(
+        self, machine: str, alert_id: str, attackers: Sequence[str], now: datetime, again: timedelta
+    ) -> str:
+        """'' if the machine is this alert's to look into; else why not: other alerts had it looked into
+        lately, with the same attackers or too often, or one has in this moment. `again` counts from the
+        first."""
+        key = encode(machine)
+        row = self._table.get(MACHINES, key)
+        last = self._table.parsed(row, lambda r: (
+            r.text("alert"), from_utc(r.text("since")), int(r.text("times")),
+            frozenset(unpack(r.values, "attackers") or ())))
+        since, times, known = now, 1, frozenset(attackers)
+        if last and now - last[1] < again:
+            since, times, known = last[1], last[2] + (last[0] != alert_id), last[3] | known
+            if last[0] != alert_id and last[3] == known:
+                return f"looked into since {utc(since)} for alert {last[0]}"
+            if times > MOST_TIMES:
+                return f"looked into {last[2]} times since {utc(since)}, the last for alert {last[0]}"
+        try:
+            self._table.write(row, MACHINES, key, {"alert": alert_id, "since": utc(since),
+                                                   "times": str(times), **pack("attackers", sorted(known))})
+        except Conflict:
+            there = self._table.get(MACHINES, key)
+            if there is None or there.text("alert") != alert_id:
+                return "another alert has it looked into in this moment"
+        return ""
 
     def take_slot(self, machine: str, task: Task, lasting: timedelta) -> bool:
         """One command at a time in a machine: True if it is this task's now, for so long. The age of
         another's is judged by the service's own clock."""
         key, mine = encode(machine), f"{task.alert_id}|{task.step}"
         row, now = self._table.get_with_time(SLOTS, key)
-        values = {"task": mine, "seconds": lasting.total_seconds()}
+        values = {"task": mine, "seconds": lasting.total_seconds(), "at": utc(now)}
         if row is not None and row.text("task") not in ("", mine) and row.changed is not None:
             held = self._table.parsed(row, lambda r: float(r.text("seconds"))) or 0.0
             if now - row.changed < timedelta(seconds=held):
@@ -220,6 +261,7 @@ def _head_values(head: Head) -> dict[str, Any]:
         **pack("machines", list(head.machines)),
         **pack("sealed", list(head.sealed)),
         "written": head.written,
+        "trusted": head.trusted,
         "closed": utc(head.closed) if head.closed else "",
         **pack("leftOut", dict(head.left_out)),
     }
@@ -232,7 +274,7 @@ def _head(row: Row) -> Head:
         tuple(unpack(row.values, "machines") or ()), unpack(row.values, "leftOut") or {},
         from_utc(ended) if ended else None, int(row.values.get("manifests") or 0), row.text("seal"),
         tuple(unpack(row.values, "sealed") or ()), int(row.values.get("written") or 0),
-        from_utc(closed) if closed else None, row.etag)
+        from_utc(closed) if closed else None, bool(row.values.get("trusted")), row.etag)
 
 
 def _told(row: Row) -> Told:

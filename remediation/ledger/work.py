@@ -31,7 +31,6 @@ FIREWALL, ROGUE = "firewall", "rogue"
 """A firewall, or a network whose firewalls are to be looked at; and an incident to go on with."""
 INVESTIGATION, ESCALATION = "investigation", "escalation"
 """An alert whose machines are looked into; and one of which people are to be told."""
-LATER_KINDS = (FIREWALL, ROGUE, INVESTIGATION, ESCALATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +120,26 @@ class Work:
         """What is to be looked at now, at most so many: NSGs and questions before firewalls and
         investigations, which take long, and before alerts, so that a flood of them keeps no lift waiting;
         then the oldest first."""
-        urgent = self._due(f"kind ne '{ALERT}'", now, most)
-        rest = self._due(f"kind eq '{ALERT}'", now, most - len(urgent)) if len(urgent) < most else []
-        return urgent + rest
+        slow = " and ".join(f"kind ne '{kind}'" for kind in (ALERT, INVESTIGATION, ESCALATION))
+        found: list[Hint] = []
+        for which in (slow, f"kind eq '{ALERT}'", f"kind eq '{INVESTIGATION}' or kind eq '{ESCALATION}'"):
+            if len(found) < most:
+                found += self._due(f"({which})", now, most - len(found))
+        return found
+
+    def coming(self, kind: str, until: datetime) -> int:
+        """How many things of a kind are to be looked at by then."""
+        return sum(
+            1
+            for shard in range(SHARDS)
+            for _ in self._table.query(
+                "PartitionKey eq @p and RowKey lt @t and kind eq @k",
+                select=("kind",),
+                p=str(shard),
+                t=utc(until),
+                k=kind,
+            )
+        )
 
     def _due(self, which: str, now: datetime, most: int) -> list[Hint]:
         found: list[Hint] = []
@@ -133,7 +149,7 @@ class Work:
                 now=utc(now) + "~",
             )
             found += itertools.islice(self._table.all_parsed(rows, _hint, aside=True), most)
-        return sorted(found, key=lambda h: (h.kind in LATER_KINDS, h.at))[:most]
+        return sorted(found, key=lambda h: (h.kind in (FIREWALL, ROGUE), h.at))[:most]
 
     def done(self, hint: Hint) -> None:
         """Take the hint away, unless someone has written it anew meanwhile."""

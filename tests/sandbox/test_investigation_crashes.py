@@ -3,20 +3,23 @@ was cut off, the step comes to its answer, its evidence is there once, and nothi
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import Any
 
 import pytest
 
+from remediation.inquiry.sealing import Sealing
 from remediation.investigation.seals import verify
 from remediation.investigation.task import TaskState
 from tests.azure import Azure
-from tests.inquiry import GUEST_IDENTITY, Inquiry, site
+from tests.inquiry import GUEST_IDENTITY, Inquiry, machine, site
 from tests.role import guest_actions
 from tests.sandbox.test_crashes import die_before
 
 MOST_REQUESTS, PARTS = 60, 2
 STEP = "cut_flows"
+HASH = hashlib.sha256(machine().encode()).hexdigest()[:6]
 
 
 def fresh(azure: Azure, number: int) -> Inquiry:
@@ -62,7 +65,7 @@ def test_death_at_any_moment_of_a_step_leaves_it_done_once_and_the_machine_clean
         inquiry.deliver(inquiry.of(STEP))  # and once more, to take away what was left behind
         task = inquiry.of(STEP)
         assert (task.state, task.memory) == (TaskState.DONE, {}), task
-        assert [name for name, _ in task.evidence] == [f"vm-{STEP}.json"], task.evidence
+        assert [name for name, _ in task.evidence] == [f"vm.{HASH}-{STEP}.json"], task.evidence
         assert not azure.world.resources("microsoft.compute/virtualmachines/runcommands")
         if not killed:
             break
@@ -79,7 +82,7 @@ def test_a_manifest_that_was_cut_off_is_written_by_the_sweep(azure: Azure, monke
         raise SystemExit("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(azure.app.investigator), "_write_manifests", dies)
+        patched.setattr(Sealing, "_write", dies)
         with pytest.raises(SystemExit):
             inquiry.pump()
     head = inquiry.head

@@ -116,7 +116,7 @@ def test_flow_records_outweigh_what_was_thought_before_they_were_read():
     machines = [
         {"id": f"/vm{n}", "likelihood": "unlikely", "reasons": ["no port", NOT_LOOKED_AT]} for n in (1, 2, 3)
     ]
-    looked = Task(alert_id="a", step="log_traces", state=TaskState.DONE, signs=(
+    looked = Task(alert_id="a", step="log_traces", state=TaskState.DONE, marks=("flow_logs",), signs=(
         Sign(Weight.LIKELY, "10.0.0.1 → 198.51.100.7:443", "/vm1"), Sign(Weight.NOTE, "denied", "/vm2")))
     one, two, three = with_traces(machines, [looked])
     assert (one["likelihood"], one["reasons"]) == (
@@ -124,4 +124,5 @@ def test_flow_records_outweigh_what_was_thought_before_they_were_read():
     for other in (two, three):
         assert (other["likelihood"], other["reasons"]) == (
             "unlikely", ["the logs that are collected show nothing of it", "no port"])
-    assert with_traces(machines, [replace(looked, state=TaskState.RUNNING)]) == machines
+    for task in (replace(looked, state=TaskState.RUNNING), replace(looked, marks=())):
+        assert with_traces(machines, [task]) == machines, "nothing about machines was asked"
