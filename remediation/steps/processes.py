@@ -112,7 +112,7 @@ def judge(out: Output, attackers: Collection[str], familiar: Sequence[str] = ())
     busy = {number_of(s, "pid") for s in (*out.of("socket"), *out.of("connection"))
             if s.get("inbound") is not True and _public(_peer(s))}
     for pid, process in processes.items():
-        why = _why(process, known)
+        why = None if process.get("own") is True else _why(process, known)
         if not why:
             continue
         strange += 1

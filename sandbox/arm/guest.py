@@ -14,6 +14,7 @@ recorded.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pwd
@@ -36,6 +37,8 @@ INLINE_BYTES = 4096
 BLOCK_BYTES = 3 * 1024 * 1024
 HUGE_LINES = 60_000
 NOBODY = "nobody"
+_running: set[int] = set()
+"""The scripts that run now: they end with the sandbox."""
 MISBEHAVIOUR = {
     "fail": "echo 'cannot open /proc: Permission denied' >&2; exit 3",
     "hang": "sleep 3600",
@@ -93,12 +96,15 @@ def _execute(
             ["/bin/sh", str(file), *plain], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **_unprivileged())
         child.facts["pid"] = process.pid
+        _running.add(process.pid)
         try:
             out, err = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             stop(child)
             out, err = process.communicate()
             return None, out, err
+        finally:
+            _running.discard(process.pid)
         return process.returncode, out, err
 
 
@@ -115,8 +121,18 @@ def stop(child: Resource) -> None:
     child.facts["deleted"] = True
     pid = child.facts.get("pid")
     if pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+        _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+@atexit.register
+def _end_all() -> None:
+    for pid in tuple(_running):
+        _kill(pid)
 
 
 def _upload(uri: str, data: bytes) -> None:

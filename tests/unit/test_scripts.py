@@ -48,6 +48,8 @@ def test_processes_are_listed_with_their_program_hash_and_parent(tmp_path: Path)
     assert mine["exe"] == str(program), "a name with quotes and backslashes reads as it is"
     assert mine["sha256"] == hashlib.sha256(program.read_bytes()).hexdigest()
     assert mine["ppid"] > 0
+    assert not mine["own"]
+    assert any(r["own"] for r in rows.values()), "the script tells itself from the rest"
 
 
 def test_an_address_that_is_none_is_not_handed_to_a_command(tmp_path: Path):

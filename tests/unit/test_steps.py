@@ -105,6 +105,7 @@ def test_every_step_says_what_it_asks_of_azure_and_what_it_changes():
         (process("C:\\Windows\\System32\\svchost.exe", signed="Valid"), None, ""),
         (process("C:\\Windows\\System32\\svchost.exe", signed="HashMismatch"), "likely", "HashMismatch"),
         (process("C:\\Users\\Public\\a.exe"), "likely", "anyone may write"),
+        (process("/usr/bin/dash", cmd="/bin/sh /tmp/run-command/script.sh", own=True), None, ""),
     ],
 )
 def test_a_process_wants_an_explanation_by_where_its_program_lives(row: Any, weight: str | None, why: str):

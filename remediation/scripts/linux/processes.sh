@@ -55,7 +55,7 @@ one() {
     ls -l "$p/fd" 2>/dev/null | sed -n "s/.*socket:\[\([0-9]*\)\].*/fd$tab${p#/proc/}$tab\1/p"
   done
   for p in /proc/[0-9]*; do one "${p#/proc/}" 2>/dev/null; done
-} | tr -d '\001-\010\013-\037\177' | sed 's/\\/\\\\/g; s/"/\\"/g' | awk -F '\t' '
+} | tr -d '\001-\010\013-\037\177' | sed 's/\\/\\\\/g; s/"/\\"/g' | awk -F '\t' -v self=$$ '
   BEGIN { while ((getline line < "/etc/passwd") > 0) { split(line, f, ":"); user[f[3]] = f[1] } }
   function quoted(s) { return "\"" s "\"" }
   $1 == "net" {
@@ -71,6 +71,6 @@ one() {
   $1 == "process" {
     print "{\"kind\":\"process\",\"pid\":" $2 ",\"ppid\":" ($3 == "" ? 0 : $3) ",\"user\":" quoted(user[$4] == "" ? $4 : user[$4]) \
       ",\"name\":" quoted($5) ",\"exe\":" quoted($6) ",\"deleted\":" ($7 == "yes" ? "true" : "false") ",\"sha256\":" quoted($8) \
-      ",\"container\":" ($9 == "yes" ? "true" : "false") ",\"cmd\":" quoted($10) "}"
+      ",\"own\":" (($2 == self || $3 == self) ? "true" : "false") ",\"container\":" ($9 == "yes" ? "true" : "false") ",\"cmd\":" quoted($10) "}"
   }
   END { print "{\"kind\":\"end\"}" }'
