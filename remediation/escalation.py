@@ -16,6 +16,7 @@ from typing import Any
 
 from remediation.clock import Clock, Deadline
 from remediation.cloud.channels import Channels
+from remediation.cloud.evidence import folder_address
 from remediation.dossier import Dossier
 from remediation.errors import Conflict, NotFound
 from remediation.investigation.pack import Pack, make
@@ -88,12 +89,14 @@ class Escalation:
 
     def pack(self, alert_id: str) -> Pack:
         """The message as it would be now. Raises NotFound."""
-        return make(self._dossier.of(alert_id), self._links(alert_id))
+        shown = self._dossier.of(alert_id)
+        return make(shown, self._links(alert_id, investigated=bool(shown["investigation"])))
 
-    def _links(self, alert_id: str) -> dict[str, str]:
-        """They lead to what there is to see, and approve nothing."""
-        base = self._settings.links
-        return {"Timeline": f"{base}/api/alerts/{alert_id}"} if base else {}
+    def _links(self, alert_id: str, *, investigated: bool) -> dict[str, str]:
+        """They lead to what there is to see, for who may see it, and approve nothing."""
+        base, evidence = self._settings.links, folder_address(self._settings, alert_id)
+        found = {"Timeline": f"{base}/api/alerts/{alert_id}"} if base else {}
+        return found | ({"Evidence": evidence} if evidence and investigated else {})
 
     def follow(self, alert_id: str, deadline: Deadline) -> None:
         """Tell people of an alert, if there is something new. Raises temporary errors of the ledger."""

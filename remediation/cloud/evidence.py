@@ -130,6 +130,12 @@ class EvidenceStore:
             return
 
 
+def folder_address(settings: Settings, alert_id: str) -> str:
+    """Where an alert's evidence is, for people with the right to read it; '' in local storage."""
+    base = settings.blob_endpoint.rstrip("/")
+    return f"{base}/{settings.evidence_container}/{folder_of(alert_id)}/" if base else ""
+
+
 def folder_of(alert_id: str) -> str:
     """The alert's folder: its id, with what would be a path of its own taken out."""
     return "".join(c if c.isalnum() or c in "_-." else "_" for c in alert_id)[:200].lstrip(".") or "_"

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from remediation.errors import Conflict, Invalid
-from remediation.firewall.incident import Incident, Part
+from remediation.firewall.incident import Incident, Part, State
 from remediation.ledger.forms import Row, encode, pack, unpack
 from remediation.ledger.store import Tables
 from remediation.model import from_utc, utc
@@ -77,6 +77,12 @@ class Firewall:
         """Those found on one firewall."""
         rows = self._table.query("PartitionKey eq @p and firewall eq @f", p=INCIDENT, f=firewall)
         return list(self._table.all_parsed(rows, _incident))
+
+    def removed(self, alert_id: str) -> list[Incident]:
+        """Those of an alert whose rule is out of the firewall now."""
+        rows = self._table.query(
+            "PartitionKey eq @p and state eq @s", p=INCIDENT, s=State.REMOVED.value)
+        return [i for i in self._table.all_parsed(rows, _incident) if alert_id in i.alerts]
 
     def save(self, incident: Incident) -> Incident:
         """Record it, if it is still as it was read. Raises Conflict if someone else was faster."""

@@ -1,7 +1,7 @@
-"""While a block lives: does any flow to the attacker come through all the same, are there new alerts?
+"""While a block or a removal lives: does any flow to the attacker come through, are there new alerts?
 
-Hourly, for as long as a block or a removal of the alert is in force. A hit has the block proven anew, and is
-told. What was seen stays with the alert when the last block has ended.
+Hourly, for as long as a block of the alert is in force, and for a week after a rule of a firewall was taken
+out for it. A hit has the block proven anew, and is told. What was seen stays with the alert afterwards.
 """
 
 from __future__ import annotations
@@ -21,21 +21,25 @@ if TYPE_CHECKING:
     from remediation.ledger import Block
 
 EVERY_SECONDS = 3600.0
+THROUGH = "let through in spite of the block or the removal"
 LAG = timedelta(minutes=30)
 """Flow records come late: each look reaches back so far behind the last."""
+REMOVAL_LIVES, CONVERGES = timedelta(days=7), timedelta(minutes=15)
+"""A removal has no end: so long it is watched. A firewall takes minutes to take a change over."""
 IN_FORCE = frozenset({BlockState.ACTIVE, BlockState.SHADOWED, BlockState.PENDING})
 
 
 def look(work: Work) -> Finding | Later:
     """One look; as long as something is in force, another in an hour."""
     blocks, waits = _blocks(work)
-    if not blocks and not work.memory.get("looks"):
+    out = _taken_out(work)
+    if not blocks and not out and not work.memory.get("looks"):
         if waits:
             return Later(EVERY_SECONDS, dict(work.memory), "its blocks wait for a person", idle=True)
-        raise Skip("no block of this alert is in force")
+        raise Skip("no block or removal of this alert is in force")
     since = from_utc(str(work.memory["until"])) - LAG if "until" in work.memory else work.now - LAG
     memory = dict(work.memory)
-    passed, trouble = _passed(work, blocks, since)
+    passed, trouble = _passed(work, blocks, out, since)
     fresh = [a for a in _fresh_alerts(work, since) if a not in memory.get("alerts", ())]
     passed = [f for f in passed if f not in memory.get("passed", ())]
     for guard in {b.key.nsg_id for b in blocks} if passed else ():
@@ -43,10 +47,10 @@ def look(work: Work) -> Finding | Later:
     memory |= {"until": utc(work.now), "looks": int(memory.get("looks", 0)) + 1,
                "passed": [*memory.get("passed", ()), *passed][-20:],
                "alerts": [*memory.get("alerts", ()), *fresh][-20:], "trouble": trouble}
-    if not blocks:
+    if not blocks and not out:
         return Finding(_said(memory), signs_of(memory), memory)
     tell = [
-        *(f"let through in spite of the block: {f}" for f in passed),
+        *(f"{THROUGH}: {f}" for f in passed),
         *(f"a new alert: {a}" for a in fresh),
     ]
     pause = _next(work, blocks, memory, tell)
@@ -93,9 +97,18 @@ def _blocks(work: Work) -> tuple[list[Block], bool]:
     return [b for b in known if b.state in IN_FORCE], any(b.state is BlockState.WAITING for b in known)
 
 
-def _passed(work: Work, blocks: list[Block], since: datetime) -> tuple[list[str], str]:
-    """Flows with a blocked address that were let through after it was proven to be blocked."""
-    proven: dict[str, datetime] = {}
+def _taken_out(work: Work) -> dict[str, datetime]:
+    """Attacker → since when a firewall's rule that let it through is out, for this alert."""
+    since = [at for i in work.tools.ledger.firewall.removed(work.task.alert_id)
+             if work.now - (at := (i.decided or i.found) + CONVERGES) < REMOVAL_LIVES]
+    return dict.fromkeys(work.attackers, min(since)) if since else {}
+
+
+def _passed(
+    work: Work, blocks: list[Block], out: dict[str, datetime], since: datetime
+) -> tuple[list[str], str]:
+    """Flows with an attacker that were let through after it was proven to be stopped."""
+    proven = dict(out)
     for b in blocks:
         if b.state is BlockState.ACTIVE and b.proven is not None:
             proven[b.key.address] = min(b.proven, proven.get(b.key.address, b.proven))
@@ -140,7 +153,7 @@ def _fresh_alerts(work: Work, since: datetime) -> list[str]:
 def signs_of(memory: Any) -> tuple[Sign, ...]:
     """What of the watch a person should know. Pure."""
     return (
-        *(Sign(Weight.LIKELY, f"let through in spite of the block: {f}") for f in memory.get("passed", ())),
+        *(Sign(Weight.LIKELY, f"{THROUGH}: {f}") for f in memory.get("passed", ())),
         *(Sign(Weight.LIKELY, f"a new alert: {a}") for a in memory.get("alerts", ())),
     )
 
@@ -152,6 +165,6 @@ def _said(memory: Any) -> str:
 
 
 STEP = Step(
-    name="watch", does="while a block lives: flows that come through, new alerts", look=look, of_alert=True,
-    budget=timedelta(days=40), permissions=(*READS_GRAPH, "Microsoft.Security/locations/alerts/read",
-                                            *READS_LOGS))
+    name="watch", does="while a block or a removal lives: flows that come through, new alerts", look=look,
+    of_alert=True, budget=timedelta(days=40),
+    permissions=(*READS_GRAPH, "Microsoft.Security/locations/alerts/read", *READS_LOGS))

@@ -14,12 +14,14 @@ import pytest
 from remediation.errors import BadInput, Conflict, NotFound
 from remediation.firewall.edit import same
 from remediation.firewall.incident import Incident, State
+from remediation.investigation.task import TaskState
 from remediation.model import Caller
 from remediation.policy import DEFAULT_POLICY
 from remediation.rogues import Desk
 from tests.azure import Azure
-from tests.estate import NETWORK, SUB, alert
-from tests.role import IDENTITY, firewall_actions, role_actions
+from tests.estate import ATTACKER, NETWORK, SUB, alert
+from tests.inquiry import WORKSPACE, Inquiry
+from tests.role import IDENTITY, firewall_actions, inquiry_actions, role_actions
 from tests.unit.firewalls import application, collection, nat, network
 
 PERSON = Caller("ann@example.com", frozenset({"Approve"}), identified=True)
@@ -238,6 +240,35 @@ def test_an_alert_on_the_machine_takes_it_out_unasked_where_the_policy_says_so(b
     name = one["name"]
     assert done.alerts == (name,)
     assert any(a["action"] == "firewall-removed" for a in bold.timeline(one)["actions"])
+
+
+def test_a_removal_is_watched_for_a_week_though_the_blocks_have_ended(bold: Azure):
+    def through(address: str) -> dict[str, Any]:
+        at = (bold.clock.now() - timedelta(minutes=5)).replace(tzinfo=None).isoformat()
+        return {"TimeGenerated": at, "SourceIp": "10.1.0.4", "DestinationIp": address, "DestinationPort": 443,
+                "Protocol": "TCP", "Action": "Allow"}
+
+    bold.world.role(IDENTITY, [*role_actions(), *firewall_actions(), *inquiry_actions()])
+    bold.world.tune(settle=0)
+    seed(bold, site())
+    write(bold, FINE, ROGUE)
+    inquiry = Inquiry(bold, GUEST_QUEUE="")
+    inquiry.begin()
+    settle(bold)
+    assert incident(bold).state is State.REMOVED
+    inquiry.pump()
+    inquiry.deliver(inquiry.of("watch"))
+    bold.clock.forward(hours=25)
+    settle(bold)
+    assert (bold.states(), bool(bold.ended())) == (set(), True)
+    bold.world.seed({"logs": {WORKSPACE: {"AZFWNetworkRule": [through(ATTACKER), through("198.51.100.99")]}}})
+    inquiry.deliver(inquiry.of("watch"))
+    task = inquiry.of("watch")
+    assert (task.state, len(task.memory["passed"])) == (TaskState.RUNNING, 1)
+    assert any("let through in spite of" in n for n in bold.notices("watch"))
+    bold.clock.forward(days=7)
+    inquiry.deliver(inquiry.of("watch"))
+    assert inquiry.of("watch").state is TaskState.DONE
 
 
 @pytest.mark.parametrize("case", ["no incident", "more addresses", "a younger machine", "no log", "paused",

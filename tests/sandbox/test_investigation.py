@@ -114,6 +114,11 @@ def test_the_dossier_shows_the_tasks_and_what_the_logs_say_of_the_machine(azure:
     assert {t["step"] for t in shown["investigation"]["tasks"]} == set(STEPS)
     assert any(a["action"] == "step" for a in shown["actions"])
     assert any(a["action"] == "investigated" for a in shown["actions"])
+    assert azure.app.operator.pack(inquiry.id).links == {}
+    elsewhere = azure.start(EVIDENCE__blobServiceUri="https://evidence.blob.core.windows.net/")
+    assert elsewhere.operator.pack(inquiry.id).links == {
+        "Evidence": "https://evidence.blob.core.windows.net/"
+        f"{azure.settings['EVIDENCE_CONTAINER']}/{inquiry.id}/"}
 
 
 def test_the_app_that_faces_the_internet_never_looks_inside_machines(azure: Azure):
