@@ -40,7 +40,7 @@ demo: setup ## play the story: alert, block, proof, lift
 PURE := alerts plan policy prefixes spans firewall investigation topology waf managed likelihood view nsg owned proof guardrails drift effective explain log
 test: setup ## run all tests; the pure modules must be covered branch by branch
 	$(PY) -m pytest tests/unit -n 2 $(PURE:%=--cov=remediation.%) --cov-branch --cov-fail-under=100 --cov-report=term:skip-covered
-	$(PY) -m pytest tests/conformance tests/sandbox tests/host -n 4 --dist worksteal
+	$(PY) -m pytest tests/conformance tests/sandbox tests/host -n 6 --dist worksteal
 
 check: setup ## lint, types, import contracts, Bicep
 	$(VENV)/bin/ruff check .
