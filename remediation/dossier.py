@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -46,7 +46,7 @@ class Dossier:
             "state": first.state.value,
             "alert": alert_to_json(normalise(self._ledger.alerts.raw(first))),
             "plan": plan,
-            "blocks": [b.to_json() for b in blocks],
+            "blocks": [_shown(b, tasks) for b in blocks],
             "machines": with_traces(
                 machines_of(plan or {}, self._ledger.alerts.assessment(first), blocks), tasks),
             "investigation": _inquiry(head, tasks),
@@ -66,6 +66,12 @@ class Dossier:
         keys = [BlockKey(b["nsg"], Direction(b["direction"]), b["address"]) for b in plan.get("blocks") or ()]
         found = self._looks.map(self._ledger.blocks.latest, keys[:SHOWN_BLOCKS])
         return [b for b in found if b is not None]
+
+
+def _shown(block: Block, tasks: Iterable[Task]) -> dict[str, Any]:
+    """A block; of one that has ended, what the watch has seen while it stood, too."""
+    seen = next((t.says or t.reason for t in tasks if t.step == "watch"), "") if block.ended else ""
+    return {**block.to_json(), **({"watched": seen} if seen else {})}
 
 
 def _inquiry(head: Head | None, tasks: list[Task]) -> dict[str, Any] | None:

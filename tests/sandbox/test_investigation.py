@@ -723,6 +723,8 @@ def test_people_hear_two_hours_before_a_block_ends_and_of_a_dismissed_alert(azur
     inquiry.deliver(inquiry.of("watch"))
     assert inquiry.of("watch").state is DONE
     assert "looks" in inquiry.of("watch").says
+    lifted = azure.timeline(one)["blocks"]
+    assert {(b["state"], b["watched"]) for b in lifted} == {("lifted", inquiry.of("watch").says)}
 
 
 
