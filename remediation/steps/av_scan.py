@@ -27,6 +27,8 @@ def look(work: Work) -> Finding | Later:
     if isinstance(out, Later):
         return out
     scanner = _scanner(out)
+    if not scanner and not out.whole:
+        raise StepFailed(f"the answer is not complete: {out.doubt}", {"rows": list(out.rows)})
     if not scanner:
         raise Skip("no antimalware that could scan")
     return Finding(f"{scanner} can scan", (), {"rows": list(out.rows)}, wants=f"a full scan by {scanner}")

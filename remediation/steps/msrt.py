@@ -34,6 +34,8 @@ def look(work: Work) -> Finding | Later:
     out = run(work, "msrt", {"Do": "status"}, seconds=STATUS_SECONDS)
     if isinstance(out, Later):
         return out
+    if not out.whole:
+        raise StepFailed(f"the answer is not complete: {out.doubt}", {"rows": list(out.rows)})
     tool = next(iter(out.of("tool")), {})
     there = tool.get("there") is True
     last = next((text_of(r, "text") for r in reversed(out.of("log")) if text_of(r, "text").strip()), "")
