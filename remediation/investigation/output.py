@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,7 @@ def read(data: bytes, *, cut: bool = False) -> Output:
 
 def _row(line: str) -> dict[str, Any] | None:
     try:
-        held = json.loads(line)
+        held = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return None
     if not isinstance(held, dict):
@@ -77,8 +78,15 @@ def _row(line: str) -> dict[str, Any] | None:
     return {str(k)[:60]: _plain(v) for k, v in itertools.islice(held.items(), MOST_FIELDS)}
 
 
+def _no_number(text: str) -> None:
+    """NaN and Infinity are no JSON, whatever Python reads. Raises ValueError."""
+    raise ValueError(f"{text} is no number")
+
+
 def _plain(value: Any) -> Any:
     """A text, a number, yes or no, or a short list of those; anything else is left out."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, str):
         return value[:LONGEST_VALUE]
     if isinstance(value, bool | int | float) or value is None:

@@ -12,7 +12,7 @@ from remediation.investigation.output import Output, number_of, text_of
 from remediation.investigation.redact import shown
 from remediation.investigation.task import Finding, Later, Sign, Weight
 from remediation.steps.in_guest import run
-from remediation.steps.step import READS_MACHINES, RUNS_COMMANDS, Skip, Step, StepFailed, Work
+from remediation.steps.step import READS_MACHINES, RUNS_COMMANDS, Skip, Step, StepFailed, Work, whole
 
 STATUS_SECONDS, SCAN_SECONDS = 120, 6 * 3600
 GONE = frozenset(("remediated", "removed", "quarantined", "cleaned", "blocked", "no threat"))
@@ -27,9 +27,8 @@ def look(work: Work) -> Finding | Later:
     if isinstance(out, Later):
         return out
     scanner = _scanner(out)
-    if not scanner and not out.whole:
-        raise StepFailed(f"the answer is not complete: {out.doubt}", {"rows": list(out.rows)})
     if not scanner:
+        whole(out)
         raise Skip("no antimalware that could scan")
     return Finding(f"{scanner} can scan", (), {"rows": list(out.rows)}, wants=f"a full scan by {scanner}")
 
@@ -53,9 +52,7 @@ def act(work: Work) -> Finding | Later:
 
 def judge(out: Output, start: datetime) -> Finding:
     """What was found, and is it gone? Pure. Raises StepFailed where the answer is not whole."""
-    if not out.whole:
-        raise StepFailed(f"the answer is not complete: {out.doubt}")
-    threats = out.of("threat")
+    threats = whole(out).of("threat")
     left = [t for t in threats if text_of(t, "status").strip().lower() not in GONE]
     fresh = [t for t in threats if t not in left and not _before(text_of(t, "seen"), start - OLD)]
     facts = {"rows": list(out.rows), "doubt": out.doubt}

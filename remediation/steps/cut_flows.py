@@ -11,7 +11,7 @@ from remediation.investigation.redact import shown
 from remediation.investigation.task import Finding, Later, Sign, Weight
 from remediation.prefixes import network
 from remediation.steps.in_guest import run
-from remediation.steps.step import READS_MACHINES, RUNS_COMMANDS, Skip, Step, StepFailed, Work
+from remediation.steps.step import READS_MACHINES, RUNS_COMMANDS, Skip, Step, StepFailed, Work, whole
 
 SECONDS = 120
 MOST_ADDRESSES = 50
@@ -47,9 +47,7 @@ more."""
 
 def judge(out: Output, *, cut: bool) -> Finding:
     """What was there, and whether it is still. Pure. Raises StepFailed where that cannot be told."""
-    tools = next(iter(out.of("tools")), {})
-    if not out.whole:
-        raise StepFailed(f"the answer is not complete: {out.doubt}")
+    tools = next(iter(whole(out).of("tools")), {})
     if tools.get("ss") is not True:
         raise StepFailed("the machine has no tool that shows its connections (ss)")
     alive = [r for r in out.of("before") if text_of(r, "state").upper() in LIVE]

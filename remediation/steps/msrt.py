@@ -9,7 +9,7 @@ from remediation.investigation.output import Output, number_of, text_of
 from remediation.investigation.redact import shown
 from remediation.investigation.task import Finding, Later, Sign, Weight
 from remediation.steps.in_guest import run
-from remediation.steps.step import READS_MACHINES, RUNS_COMMANDS, Step, StepFailed, Work
+from remediation.steps.step import READS_MACHINES, RUNS_COMMANDS, Step, StepFailed, Work, whole
 
 STATUS_SECONDS, RUN_SECONDS = 120, 6 * 3600
 MEANINGS = {
@@ -34,9 +34,7 @@ def look(work: Work) -> Finding | Later:
     out = run(work, "msrt", {"Do": "status"}, seconds=STATUS_SECONDS)
     if isinstance(out, Later):
         return out
-    if not out.whole:
-        raise StepFailed(f"the answer is not complete: {out.doubt}", {"rows": list(out.rows)})
-    tool = next(iter(out.of("tool")), {})
+    tool = next(iter(whole(out).of("tool")), {})
     there = tool.get("there") is True
     last = next((text_of(r, "text") for r in reversed(out.of("log")) if text_of(r, "text").strip()), "")
     says = f"version {shown(text_of(tool, 'version'), 40)} is there" if there else "it is missing"

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from remediation.errors import PermanentError
+from remediation.investigation.output import Output
 from remediation.investigation.task import Finding, Later, Task
 from remediation.model import Alert
 
@@ -40,6 +41,14 @@ class StepFailed(PermanentError):
     def __init__(self, message: str, facts: Any = None) -> None:
         super().__init__(message)
         self.facts = facts
+
+
+def whole(out: Output) -> Output:
+    """The output, for a judgement to which what is missing may matter. Raises StepFailed if anything is."""
+    if not out.whole:
+        raise StepFailed(
+            f"the answer is not complete: {out.doubt}", {"rows": list(out.rows), "doubt": out.doubt})
+    return out
 
 
 @dataclass(frozen=True, slots=True)

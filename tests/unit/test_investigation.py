@@ -150,7 +150,15 @@ def test_long_values_and_wide_rows_are_cut():
 @given(st.binary(max_size=2000))
 def test_no_output_breaks_the_reader(data: bytes):
     found = output.read(data)
-    json.dumps(list(found.rows))
+    assert json.loads(json.dumps(list(found.rows), allow_nan=False)) == list(found.rows)
+    lines = [line for line in data.decode(errors="replace").split("\n") if line.strip()]
+    assert len(found.rows) + found.garbage + found.complete == len(lines), "no line is lost without a word"
+
+
+def test_a_number_that_json_does_not_have_spoils_no_evidence():
+    found = output.read(b'{"a": NaN}\n{"a": 1e999, "b": [1e999, 2]}\n{"kind":"end"}')
+    assert found.garbage == 1
+    assert found.rows == ({"a": None, "b": [None, 2]},)
 
 
 def test_values_are_read_as_what_they_are_asked_for():

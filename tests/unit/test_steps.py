@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from remediation.cloud.logs import Traces
 from remediation.errors import BadPolicy
@@ -215,6 +218,41 @@ def test_a_forged_time_breaks_nothing_and_one_of_the_future_counts_as_new():
     assert "when they changed is not known" in autoruns.judge(out(entry(0), entry(99999999999999)), NOW).says
     assert weights(autoruns.judge(out(entry(int(NOW.timestamp()) + 10**8)), NOW)) == ["note"]
     assert weights(autoruns.judge(out(entry(0, "wmi")), NOW)) == ["likely"]
+
+
+_words = st.sampled_from([
+    "kind", "process", "socket", "connection", "product", "scanner", "scanned", "threat", "tool", "tools",
+    "ran", "refused", "log", "before", "after", "unit", "end"])
+_names = st.sampled_from([
+    "pid", "ppid", "exe", "cmd", "name", "user", "deleted", "own", "container", "sha256", "signed", "remote",
+    "address", "state", "inbound", "local", "peer", "path", "what", "modified", "running", "version",
+    "realTime", "ageMinutes", "mode", "healthy", "ss", "uid", "exit", "text", "there", "status", "seen",
+    "why"])
+_values = (st.text(max_size=12) | st.integers() | st.integers(-10**40, 10**40) | st.floats() | st.booleans()
+           | st.none() | st.sampled_from(["ESTAB", "01", ATTACKER, "0764A8C0:01BB", "2026-01-01", "true"])
+           | st.lists(st.integers(), max_size=2))
+_rows = st.lists(st.builds(lambda kind, row: {**row, "kind": kind}, _words,
+                           st.dictionaries(_names, _values, max_size=8)), max_size=5)
+
+
+def test_a_number_beyond_all_calendars_is_only_old():
+    product = {"kind": "product", "name": "D", "running": True, "ageMinutes": 10**30}
+    assert "days old" in antimalware.judge(out(product), "linux").signs[0].text
+
+
+@given(_rows)
+def test_whatever_a_machine_says_of_itself_a_step_comes_to_an_answer_or_says_why_not(rows: list[Any]):
+    judges: list[Callable[[Output], Finding]] = [
+        lambda o: processes.judge(o, [ATTACKER]), lambda o: autoruns.judge(o, NOW),
+        lambda o: antimalware.judge(o, "windows"), lambda o: cut_flows.judge(o, cut=False),
+        lambda o: cut_flows.judge(o, cut=True), lambda o: av_scan.judge(o, NOW), msrt.judge]
+    for judge in judges:
+        try:
+            found = judge(out(*rows))
+        except StepFailed:
+            continue  # it says why
+        assert found.says
+        json.dumps(found.facts, allow_nan=False)
 
 
 # --- flows, antimalware, scan, tool ---
