@@ -166,8 +166,13 @@ class Escalation:
         if self._missing(
             told
         ):  # the hint before the row: a crash between has it told twice, never not at all
+            now = self._clock.now()
             wait = min(LONGEST_PAUSE, self._policy.escalation.gather * 2 ** min(told.attempts, 10))
-            self._ledger.work.escalation(alert_id, self._clock.now() + wait)
+            if now + wait - (told.at or now) > GIVE_UP:  # until there is news
+                say(_log, "undelivered", alerts=[alert_id], level=logging.ERROR, version=told.version,
+                    channels=self._missing(told))
+            else:
+                self._ledger.work.escalation(alert_id, now + wait)
         self._ledger.investigations.save_told(alert_id, told)
         say(_log, "told", alerts=[alert_id], version=told.version, arrived=len(told.arrived),
             of=len(self._channels.names))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from remediation.ledger import Told
 from sandbox.inbox import Inbox
 from tests.azure import OPERATOR, Azure
 from tests.estate import ATTACKER, alert, estate, name_of
@@ -83,6 +84,36 @@ def test_a_channel_that_is_down_is_tried_again_and_the_others_hear_at_once(azure
         other.down = False
         settle(azure, minutes=10)
         assert (len(inbox.messages), len(other.messages)) == (1, 1)
+
+
+def test_a_channel_that_is_down_for_days_is_let_be_until_there_is_news(
+        azure: Azure, inbox: Inbox, caplog: pytest.LogCaptureFixture):
+    azure.world.seed(estate(SHADOWING))
+    azure.start(RESPONDER_NOTIFY=inbox.url)
+    inbox.down = True
+    one = azure.attack()
+    settle(azure)
+    settle(azure, days=1.1)  # its block ends, which is news
+    settle(azure, days=0.1)
+
+    def told() -> Told:
+        return azure.ledger.investigations.told(name_of(one))
+
+    for _ in range(6):
+        if "undelivered" in caplog.text:
+            break
+        before = told()
+        settle(azure, days=1)
+        assert (told().version, told().attempts) == (before.version, before.attempts + 1)
+    assert "undelivered" in caplog.text
+    assert told().attempts >= 3
+    last = told()
+    settle(azure, days=1)
+    assert told() == last
+    inbox.down = False
+    azure.app.responder._notifier.tell("test", "something happened", alerts=[name_of(one)])
+    settle(azure)
+    assert any("something happened" in m["message"] for m in inbox.messages)
 
 
 def test_other_systems_hear_by_a_cloud_event(azure: Azure):
