@@ -22,7 +22,6 @@ from remediation.errors import Conflict, NotFound
 from remediation.investigation.pack import Pack, make
 from remediation.investigation.redact import shown
 from remediation.ledger import Ledger, Told
-from remediation.ledger.work import ESCALATION
 from remediation.log import say
 from remediation.model import from_utc, utc
 from remediation.policy import Policy
@@ -188,7 +187,8 @@ class Escalation:
         """Too many in this hour: it is named with the others, and told by itself in the next."""
         now = self._clock.now()
         following = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-        self._ledger.work.escalation(alert_id, following + self._policy.escalation.gather)
+        self._ledger.work.escalation(
+            alert_id, following + self._policy.escalation.gather, postponed=True)
         self._ledger.work.escalation(NOTICES, now + self._policy.escalation.gather)
 
     def _tell_notices(self, deadline: Deadline) -> None:
@@ -205,11 +205,11 @@ class Escalation:
                  for n in found[-MOST_TOGETHER:]]
         if len(found) > MOST_TOGETHER:
             lines.insert(0, f"{len(found) - MOST_TOGETHER} notices before these are in the ledger")
-        waiting = self._ledger.work.coming(ESCALATION, now + timedelta(hours=1, minutes=5)) if (
+        waiting = self._ledger.work.postponed() if (
             told.at is None or lines or now - told.at > WAITING_EVERY) else 0
-        if waiting > 1:  # one of them is this very look
+        if waiting:
             lines.append(
-                f"{waiting - 1} alerts have news, and the hour has had its "
+                f"{waiting} alerts have news, and the hour has had its "
                 f"{self._policy.escalation.per_hour} messages: they follow in the next "
                 "(python -m remediation pack ID)"
             )

@@ -107,9 +107,9 @@ class Work:
         """Leave a hint to see how an alert's investigation comes on, or to begin it, then."""
         self.hint(INVESTIGATION, alert_id, bucket(at, GRAIN_SECONDS))
 
-    def escalation(self, alert_id: str, at: datetime) -> None:
+    def escalation(self, alert_id: str, at: datetime, *, postponed: bool = False) -> None:
         """Leave a hint to tell people of an alert then; what happens until then is told with it."""
-        self.hint(ESCALATION, alert_id, bucket(at, GRAIN_SECONDS))
+        self.hint(ESCALATION, alert_id, bucket(at, GRAIN_SECONDS), postponed=postponed)
 
     def alert(self, alert_id: str, accusation: str, at: datetime) -> None:
         """Leave a hint to look at this body of an alert then."""
@@ -127,19 +127,11 @@ class Work:
                 found += self._due(f"({which})", now, most - len(found))
         return found
 
-    def coming(self, kind: str, until: datetime) -> int:
-        """How many things of a kind are to be looked at by then."""
-        return sum(
-            1
-            for shard in range(SHARDS)
-            for _ in self._table.query(
-                "PartitionKey eq @p and RowKey lt @t and kind eq @k",
-                select=("kind",),
-                p=str(shard),
-                t=utc(until),
-                k=kind,
-            )
-        )
+    def postponed(self) -> int:
+        """Of how many alerts people are told later than they would be, since many had news."""
+        return len({row.text("thing") for shard in range(SHARDS) for row in self._table.query(
+            "PartitionKey eq @p and kind eq @k and postponed eq true", select=("thing",),
+            p=str(shard), k=ESCALATION)})
 
     def _due(self, which: str, now: datetime, most: int) -> list[Hint]:
         found: list[Hint] = []

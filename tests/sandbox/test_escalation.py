@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -131,10 +132,12 @@ def test_what_concerns_no_alert_is_told_together(azure: Azure, inbox: Inbox):
     azure.start(RESPONDER_NOTIFY=inbox.url)
     azure.app.operator.pause(OPERATOR, azure.app.budget(), reason="maintenance", lift="due")
     azure.app.operator.resume(OPERATOR, reason="done")
+    azure.ledger.work.escalation("another", azure.clock.now() + timedelta(minutes=10))
     settle(azure)
     (message,) = inbox.messages
     assert "paused by ann: maintenance" in message["message"]
     assert "resumed by ann: done" in message["message"]
+    assert "have news" not in message["message"], "an alert that is told in a minute has not been postponed"
     settle(azure)
     assert len(inbox.messages) == 1
 
