@@ -37,6 +37,7 @@
      "locks":  [{"scope": "/subscriptions/…", "level": "CanNotDelete", "name": "keep"}],
      "activity": [{"resource": "/subscriptions/…", "at": "2026-01-01T03:00:00Z",
                    "operation": "Microsoft.Compute/virtualMachines/deallocate/action"}],
+     "onboarding": "…base64…",          Defender for Endpoint's, for Linux; without it the integration is off
      "facts": {"/subscriptions/…": {"faulted": true}},   of a firewall: it takes no update over any more
      "graphRows": [{"table": "recoveryservicesresources", "id": "…", "type": "…", "properties": {…}}],
      "logs": {"<workspace>": {"NTANetAnalytics": [{…a row, with TimeGenerated…}]}},   the tables it collects
@@ -72,6 +73,7 @@ def seed(state: State, data: dict[str, Any]) -> dict[str, int]:
     state.ghosts += [dict(one) for one in graph.get("ghosts") or ()]
     for alert in data.get("alerts") or []:
         alert_body(state, subscription, alert)
+    state.onboarding = str(data.get("onboarding") or state.onboarding)
     for lock in data.get("locks") or []:
         put_lock(state, str(lock["scope"]), str(lock.get("name", "lock")),
                  {"properties": {"level": lock["level"]}})

@@ -16,6 +16,8 @@ var updates = installUpdates ? ['Microsoft.Compute/virtualMachines/installPatche
 var antimalware = installAntimalware ? [
   'Microsoft.Compute/virtualMachines/extensions/read'
   'Microsoft.Compute/virtualMachines/extensions/write'
+  // what makes a Linux machine one of the organisation's in Defender for Endpoint
+  'Microsoft.Security/mdeOnboardings/read'
 ] : []
 
 resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {

@@ -252,7 +252,8 @@ def put_child(call: Call) -> Answer:
         p = {"autoUpgradeMinorVersion": False, "publisher": "", "type": "",
              "typeHandlerVersion": "", **given}
         p.setdefault("settings", {})
-        p.pop("protectedSettings", None)
+        secret = p.pop("protectedSettings", None) or {}
+        child.facts["onboards"] = secret.get("defenderForEndpointOnboardingScript") == call.state.onboarding
     else:
         p = {"source": {}, "timeoutInSeconds": 0, "asyncExecution": False, **given}
     child.body = {k: body[k] for k in ("location", "tags") if k in body}
@@ -281,14 +282,21 @@ def _child_operation(call: Call, child: Resource, vm: Resource | None) -> Any:
     if vm is not None and "guest" in vm.facts and script and call.kind.endswith("/runcommands"):
         guest.run(child, vm)
 
+    error = None
+    if str(child.body["properties"].get("type")).startswith("MDE.") and not child.facts["onboards"]:
+        error = {"code": "VMExtensionProvisioningError",
+                 "message": "The onboarding script is missing or is not this subscription's."}
+
     def finish() -> None:
         child.state = "Succeeded"
         if call.kind.endswith("/runcommands") and "pid" not in child.facts and "view" not in child.facts:
             script = (child.body["properties"].get("source") or {}).get("script")
             child.facts["view"] = _execution(bool(script))
 
-    return call.state.begin(child.id, "VirtualMachineChild.Put", "Microsoft.Compute",
-                            child.location, call.api, finish, retry_after=0)
+    op = call.state.begin(child.id, "VirtualMachineChild.Put", "Microsoft.Compute",
+                          child.location, call.api, finish, retry_after=0)
+    op.error = error
+    return op
 
 
 def _execution(ran: bool) -> dict[str, Any]:

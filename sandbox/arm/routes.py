@@ -150,6 +150,7 @@ LISTS: dict[tuple[str, str], Handler] = {
     ("GET", RULES): policy.list_groups,
     ("POST", f"{firewall.POLICY}/deploy"): policy.deploy,
     ("GET", "microsoft.security/alerts"): security.list_alerts,
+    ("GET", "microsoft.security/mdeonboardings"): security.onboardings,
     **{("POST", f"microsoft.security/locations/alerts/{a}"): security.act_on_alert
        for a in security.ALERT_ACTIONS},
     ("GET", "microsoft.network/locations/servicetags"): security.service_tags,
@@ -175,7 +176,8 @@ COMPUTE_API = frozenset("""
     2024-11-01 2025-04-01 2026-04-01
 """.split())
 OTHER_API = {
-    "microsoft.security": frozenset(["2019-01-01", "2020-01-01", "2021-01-01", "2021-11-01", "2022-01-01"]),
+    "microsoft.security": frozenset([
+        "2019-01-01", "2020-01-01", "2021-01-01", "2021-10-01-preview", "2021-11-01", "2022-01-01"]),
     "microsoft.insights": frozenset(["2015-04-01"]),
     "microsoft.authorization": frozenset(["2016-09-01", "2017-04-01", "2020-05-01"]),
     "microsoft.resourcegraph": frozenset(

@@ -58,6 +58,15 @@ def list_alerts(call: Call) -> Answer:
                                   if a["id"].lower().startswith(prefix)]})
 
 
+def onboardings(call: Call) -> Answer:
+    """GET …/mdeOnboardings: what makes machines the organisation's in Defender for Endpoint, if it is on."""
+    shown = {"id": f"/subscriptions/{call.subscription}/providers/Microsoft.Security/mdeOnboardings/default",
+             "name": "default", "type": "Microsoft.Security/mdeOnboardings",
+             "properties": {"onboardingPackageWindows": call.state.onboarding,
+                            "onboardingPackageLinux": call.state.onboarding}}
+    return Answer(200, {"value": [shown] if call.state.onboarding else []})
+
+
 def act_on_alert(call: Call) -> Answer:
     """POST …/alerts/{name}/{dismiss|activate|resolve|inProgress}"""
     status = ALERT_ACTIONS.get(call.types[2].lower())

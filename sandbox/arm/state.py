@@ -152,6 +152,7 @@ class State:
         self.effects: deque[dict[str, Any]] = deque(maxlen=100_000)
         """When which rules came into force, in order: {"at", "nsg", "whole", "rules"}."""
         self.alerts: dict[str, dict[str, Any]] = {}
+        self.onboarding = ""
         self.management_groups: dict[str, list[str]] = {}
         self.locks: dict[str, dict[str, Any]] = {}
         self.access = Access()

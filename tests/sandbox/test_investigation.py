@@ -519,6 +519,58 @@ def test_a_scan_is_made_after_a_yes_and_proves_that_the_threat_is_gone(azure: Az
     assert len(task.evidence) == 2
 
 
+PACKAGE = "b25ib2FyZGluZw=="
+
+
+def test_antimalware_is_installed_on_a_yes_where_the_machine_has_none(azure: Azure, capfd: Any):
+    azure.world.seed(site({}) | {"onboarding": PACKAGE})
+    inquiry = Inquiry(azure)
+    inquiry.begin()
+    inquiry.pump("antimalware")
+    task = inquiry.of("antimalware")
+    assert (task.state, task.reason) == (WAITING, "install Defender for Endpoint (extension MDE.Linux)")
+    azure.app.operator.decide(task.approval, OTHER, azure.app.budget(), approve=True, reason="yes")
+    inquiry.pump("antimalware")
+    task = inquiry.of("antimalware")
+    assert (task.state, task.says) == (
+        DONE, "none is installed; Microsoft's antimalware is installed, as an extension")
+    extension = azure.world.arm("GET", f"{machine()}/extensions/MDE.Linux?api-version=2024-07-01").json()
+    assert extension["properties"]["settings"]["azureResourceId"] == machine()
+    inquiry.pump()
+    kept = [azure.app.store.read(inquiry.id, name) for name, _ in task.evidence]
+    assert kept
+    assert all(PACKAGE.encode() not in (held or b"") for held in kept), "it is handed on and kept nowhere"
+    assert PACKAGE not in str(inquiry.tasks())
+    assert PACKAGE not in "".join(capfd.readouterr())
+
+
+def test_an_installation_that_azure_ends_as_failed_is_a_failed_step(azure: Azure):
+    azure.world.seed(site({}) | {"onboarding": PACKAGE})
+    inquiry = Inquiry(azure)
+    inquiry.begin()
+    inquiry.pump("antimalware")
+    azure.faults({"path": "/mdeOnboardings", "status": 200, "times": 9, "body": {"value": [
+        {"properties": {"onboardingPackageLinux": "somebody else's"}}]}})
+    azure.app.operator.decide(
+        inquiry.of("antimalware").approval, OTHER, azure.app.budget(), approve=True, reason="yes")
+    inquiry.pump("antimalware")
+    task = inquiry.of("antimalware")
+    assert (task.state, task.reason) == (FAILED, "the installation ended failed")
+
+
+@pytest.mark.parametrize("missing", ["integration", "right"])
+def test_nobody_is_asked_for_an_installation_that_cannot_be_made(azure: Azure, missing: str):
+    azure.world.seed(site({}) | ({"onboarding": PACKAGE} if missing == "right" else {}))
+    azure.world.role(
+        GUEST_IDENTITY, [a for a in guest_actions() if missing != "right" or "mdeOnboardings" not in a])
+    inquiry = Inquiry(azure)
+    inquiry.begin()
+    inquiry.pump("antimalware")
+    task = inquiry.of("antimalware")
+    assert (task.state, task.says) == (DONE, "none is installed"), task.reason
+    assert "in Defender for Cloud" in task.signs[0].text
+
+
 def test_live_connections_are_shown_cut_after_a_yes_and_looked_for_again(azure: Azure, tmp_path: Path):
     state = tmp_path / "state"
     state.mkdir()

@@ -150,7 +150,7 @@ def test_output_that_is_not_whole_may_hide_something_and_says_so():
     assert "may hide something" in autoruns.judge(broken, NOW).signs[-1].text
     assert (
         "may hide something"
-        in antimalware.judge(read(b'{"kind":"product","running":true}'), "linux").signs[-1].text
+        in antimalware.judge(read(b'{"kind":"product","running":true}'), "linux", "").signs[-1].text
     )
     with pytest.raises(StepFailed, match="not complete"):
         cut_flows.judge(broken, cut=True)
@@ -237,14 +237,14 @@ _rows = st.lists(st.builds(lambda kind, row: {**row, "kind": kind}, _words,
 
 def test_a_number_beyond_all_calendars_is_only_old():
     product = {"kind": "product", "name": "D", "running": True, "ageMinutes": 10**30}
-    assert "days old" in antimalware.judge(out(product), "linux").signs[0].text
+    assert "days old" in antimalware.judge(out(product), "linux", "").signs[0].text
 
 
 @given(_rows)
 def test_whatever_a_machine_says_of_itself_a_step_comes_to_an_answer_or_says_why_not(rows: list[Any]):
     judges: list[Callable[[Output], Finding]] = [
         lambda o: processes.judge(o, [ATTACKER]), lambda o: autoruns.judge(o, NOW),
-        lambda o: antimalware.judge(o, "windows"), lambda o: cut_flows.judge(o, cut=False),
+        lambda o: antimalware.judge(o, "windows", ""), lambda o: cut_flows.judge(o, cut=False),
         lambda o: cut_flows.judge(o, cut=True), lambda o: av_scan.judge(o, NOW), msrt.judge]
     for judge in judges:
         try:
@@ -297,14 +297,16 @@ def test_antimalware_that_does_not_run_or_is_old_is_said_and_one_is_wanted_where
         )
 
     def weight(**changes: Any) -> list[str]:
-        return weights(antimalware.judge(product(**changes), "linux"))
+        return weights(antimalware.judge(product(**changes), "linux", ""))
 
     assert weight() == weight(ageMinutes=-1) == weight(mode="passive", realTime="false") == []
     assert weight(running=False) == weight(realTime="False") == ["likely"]
     assert weight(ageMinutes=20_000) == weight(healthy="false") == ["note"]
-    assert "(scanner)" in antimalware.judge(product(mode="scanner"), "linux").says
-    assert antimalware.judge(out(), "windows").wants == "install Microsoft's antimalware extension"
-    assert antimalware.judge(out(), "linux").wants == ""
+    assert "(scanner)" in antimalware.judge(product(mode="scanner"), "linux", "").says
+    assert antimalware.judge(out(), "windows", "").wants == "install Microsoft's antimalware extension"
+    assert "Defender for Endpoint" in antimalware.judge(out(), "linux", "").wants
+    hindered = antimalware.judge(out(), "linux", "it is off")
+    assert (hindered.wants, hindered.signs[0].text) == ("", "no antimalware was found: it is off")
 
 
 def test_a_threat_that_is_still_there_confirms_and_one_that_is_gone_stays_likely():
