@@ -156,7 +156,7 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
                             policy=policy, settings=settings, clock=clock)
     notifier.heard = escalation.heard
     tools = Tools(ledger, GuestCommands(clients), store, Logs(clients, settings.workspaces), graph, defender,
-                  activity, Upkeep(clients, graph), policy, settings.poll_seconds)
+                  activity, Upkeep(clients, graph), policy, surroundings, settings.poll_seconds)
     investigator = Investigator(Inquiries(
         tools=tools, queue=Queue(clients, settings.investigation_queue),
         guest_queue=Queue(clients, settings.guest_queue) if settings.guest_queue else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from remediation.alerts import normalise
@@ -35,7 +36,13 @@ class Dossier:
             for name in ("generated", "event", "received", "verified", "planned", "claimed")
             if (at := first.time(name)) is not None
         }
-        plan = self._ledger.alerts.plan(first)
+        counted = self._ledger.alerts.acted_on(alert_id)
+        plan = self._ledger.alerts.whole_plan(alert_id) or None
+        weighed = [a for b in counted if (a := self._ledger.alerts.assessment(b)) is not None]
+        assessment = {**weighed[-1], "machines": {
+            m: held for a in weighed for m, held in (a.get("machines") or {}).items()}} if weighed else None
+        alerts = [normalise(self._ledger.alerts.raw(b)) for b in counted]
+        attackers = {(a.address, a.port): a for one in alerts for a in one.attackers}
         blocks = self._blocks_of(plan or {})
         kept = self._ledger.investigations
         head = kept.head(alert_id)
@@ -44,11 +51,11 @@ class Dossier:
         return {
             "alertId": alert_id,
             "state": first.state.value,
-            "alert": alert_to_json(normalise(self._ledger.alerts.raw(first))),
+            "alert": alert_to_json(replace(alerts[-1], attackers=tuple(attackers.values()))),
             "plan": plan,
             "blocks": [_shown(b, tasks) for b in blocks],
             "machines": with_traces(
-                machines_of(plan or {}, self._ledger.alerts.assessment(first), blocks), tasks),
+                machines_of(plan or {}, assessment, blocks), tasks),
             "investigation": _inquiry(head, tasks),
             "escalation": {"version": told.version, "at": utc(told.at), "arrived": len(told.arrived)}
             if told.at else None,

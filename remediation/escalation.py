@@ -198,9 +198,8 @@ class Escalation:
         told = self._ledger.investigations.told(NOTICES)
         known = set(told.said.get("known", ()))
         since = told.at - OVERLAP if told.at else None
-        found = [
-            n for n in self._ledger.control.notices(since) if not n.get("alerts") and n["key"] not in known
-        ]
+        recent = [n for n in self._ledger.control.notices(since) if not n.get("alerts")]
+        found = [n for n in recent if n["key"] not in known]
         lines = [f"{n['at'][:16].replace('T', ' ')} {n['kind']}: {shown(str(n['text']), 400)}"
                  for n in found[-MOST_TOGETHER:]]
         if len(found) > MOST_TOGETHER:
@@ -217,7 +216,7 @@ class Escalation:
         if not lines and not undelivered:
             return
         if lines:
-            keys = [n["key"] for n in found if from_utc(n["at"]) > now - 2 * OVERLAP]
+            keys = [n["key"] for n in recent if from_utc(n["at"]) > now - 2 * OVERLAP]
             lines = [*undelivered, *lines][-4 * MOST_TOGETHER:]
             told = replace(told, version=told.version + 1, at=now, arrived=(), attempts=0,
                            said={"lines": lines, "known": keys})

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -31,6 +31,7 @@ from remediation.ledger.store import LedgerDown
 from remediation.log import say
 from remediation.model import Alert, Caller, Plan, Verdict
 from remediation.steps import STEPS
+from remediation.steps.watch import in_force
 
 _log = logging.getLogger(__name__)
 
@@ -65,21 +66,39 @@ class Investigator:
         """A hint, before anything that could be cut off: the sweep begins what nobody has begun."""
         self._ledger.work.investigation(alert_id, self._parts.clock.now() + FIRST_HINT)
 
+    def watch_again(self, alert_id: str) -> None:
+        """Something came into force after the watch had ended, or may have: the sweep looks."""
+        if self._kept.begun(alert_id):
+            self._ledger.work.investigation(alert_id, self._parts.clock.now() + FIRST_HINT)
+
     def start(
         self, record: AlertRecord, deadline: Deadline, by: str = SERVICE, machine: str = "",
         steps: Sequence[str] = (),
     ) -> bool:
         """Record the investigation of an alert, or what of it a person asks for, and send its messages;
-        False if there is one."""
-        plan = self._ledger.alerts.plan(record) or {}
-        head, tasks = self._laid_out(record, plan, by, machine, steps)
+        False if there is nothing that is not recorded already."""
+        old = self._kept.head(record.alert_id)
+        if old is not None and not machine and record.accusation in old.covered:
+            return False
+        head, tasks = self._laid_out(record, by, machine, steps, old)
         if not head.machines and not head.left_out:
             return False
         self._ledger.work.investigation(record.alert_id, self._parts.clock.now() + EVERY_HINT)
-        if not self._kept.begin(head, tasks):
-            return False
+        if old is None:
+            if not self._kept.begin(head, tasks):
+                return False
+        else:
+            tasks = [t for t in tasks if self._kept.add(t)]  # before the head: it says that all is recorded
+            self._kept.save_head(replace(head, ended=None if tasks else head.ended))
+            self._queue_anew(record.alert_id, by, (), [
+                n for n in steps or self._parts.policy.inquiry.steps if STEPS[n].of_alert])
         say(_log, "investigation", alerts=[record.alert_id], machines=len(head.machines), tasks=len(tasks),
             left_out=len(head.left_out))
+        self._send(tasks, deadline)
+        return True
+
+    def _send(self, tasks: Iterable[Task], deadline: Deadline) -> None:
+        """The first messages."""
         before: Counter[str] = Counter()  # in a machine one after the other, in the policy's order
         for task in (t for t in tasks if t.state is TaskState.QUEUED):
             guest = STEPS[task.step].guest
@@ -87,21 +106,24 @@ class Investigator:
                     task, GUEST_STAGGER_SECONDS * before[task.machine] if guest else 0.0):
                 break  # the hint has the sweep send the rest
             before[task.machine] += guest
-        return True
 
     def _laid_out(
-        self, record: AlertRecord, plan: Mapping[str, Any], by: str, machine: str, steps: Sequence[str]
+        self, record: AlertRecord, by: str, machine: str, steps: Sequence[str], old: Head | None
     ) -> tuple[Head, list[Task]]:
-        """The head and the tasks, the likely machines first."""
+        """The head, with what it had, and the tasks that come to it, the likely machines first."""
         now, inquiry = self._parts.clock.now(), self._parts.policy.inquiry
+        plan = self._ledger.alerts.plan(record) or {}
+        known = {str(m["id"]) for m in old.machines} if old else set()
+        passed_over = set(old.left_out) if old and by == SERVICE else set()
         weighed = ((self._ledger.alerts.assessment(record) or {}).get("machines") or {})
-        found = sorted((m for m in plan.get("machines") or () if machine in ("", m["id"])),
+        found = sorted((m for m in plan.get("machines") or ()
+                        if machine in ("", m["id"]) and m["id"] not in known | passed_over),
                        key=lambda m: RANK.get((weighed.get(m["id"]) or {}).get("likelihood"), 1))
         attackers = sorted({str(b["address"]) for b in plan.get("blocks") or ()})
         chosen: list[dict[str, Any]] = []
         left_out: dict[str, str] = {}
         for m in found:
-            if len(chosen) >= inquiry.machines:
+            if len(known) + len(chosen) >= inquiry.machines:
                 left_out[m["id"]] = f"more than {inquiry.machines} machines"
                 continue
             covered = self._kept.claim_machine(
@@ -112,7 +134,12 @@ class Investigator:
                 chosen.append({"id": m["id"], "path": m.get("path") or [], "guards": m.get("guards") or [],
                                "addresses": m.get("addresses") or []})
         trusted = record.verdict is Verdict.CONFIRMED and not record.values.get("sample")
-        head = Head(record.alert_id, record.accusation, now, by, tuple(chosen), left_out, trusted=trusted)
+        head = old or Head(record.alert_id, record.accusation, now, by)
+        taken = {str(m["id"]) for m in chosen}
+        head = replace(
+            head, machines=(*head.machines, *chosen), trusted=head.trusted or trusted,
+            left_out={m: why for m, why in {**head.left_out, **left_out}.items() if m not in taken},
+            covered=head.covered if machine else tuple(dict.fromkeys((*head.covered, record.accusation))))
         tasks = [self._task(record.alert_id, name, one, by)
                  for name in steps or inquiry.steps
                  for one in ([""] if STEPS[name].of_alert else [str(m["id"]) for m in chosen])]
@@ -188,12 +215,16 @@ class Investigator:
         ended."""
         now = self._parts.clock.now()
         head = self._kept.head(alert_id)
-        if head is None:
-            record = next(iter(self._ledger.alerts.bodies(alert_id)), None)
-            if record is not None:
+        for record in self._ledger.alerts.acted_on(alert_id):
+            if head is None or (head.by == SERVICE and record.accusation not in head.covered):
                 self.start(record, deadline)
+                head = self._kept.head(alert_id)
+        if head is None:
             return
         tasks = self._kept.tasks(alert_id)
+        over = any(t.step == WATCH and t.state in (TaskState.DONE, TaskState.SKIPPED) for t in tasks)
+        if over and in_force(self._ledger, alert_id, now):
+            self._queue_anew(alert_id, SERVICE, (), [WATCH])  # a yes, a replay or a removal came after it
         open_ = [t for t in tasks if t.state not in SETTLED or t.memory.get("commands")]
         soon = any(t.step != WATCH and t.state not in SETTLED for t in open_) or head.written < head.manifests
         if open_ or soon:
@@ -202,7 +233,8 @@ class Investigator:
             since = task.next or task.begun or now
             if task.step not in STEPS:
                 self._runner.end(task, TaskState.FAILED, "there is no such step in this version")
-            elif task.state is TaskState.QUEUED and now - since > FORSAKEN:
+            elif now - since > FORSAKEN and (task.state is TaskState.QUEUED or (
+                    task.state is TaskState.RUNNING and STEPS[task.step].guest)):
                 self._runner.end(
                     task,
                     TaskState.FAILED,
@@ -259,13 +291,18 @@ class Investigator:
         for name in steps:
             if name not in STEPS:
                 raise BadInput("steps", f"{name} is no step (there are {', '.join(STEPS)})")
-        record = next(iter(self._ledger.alerts.bodies(alert_id)), None)
-        if record is None:
+        records = self._ledger.alerts.acted_on(alert_id)
+        if not records:
             raise NotFound(f"no alert {alert_id}")
         self._ledger.alerts.note(alert_id, self._parts.clock.now(), "investigation-asked", by=caller.name,
                                  reason=reason, steps=list(steps), machine=machine)
-        if self._kept.head(alert_id) is None and self.start(record, deadline, caller.name, machine, steps):
-            return [t.key for t in self._kept.tasks(alert_id) if t.state is TaskState.QUEUED]
+        before = {t.key for t in self._kept.tasks(alert_id)}
+        begun = [self.start(r, deadline, caller.name, machine, steps) for r in records]
+        if any(begun):
+            found = [t.key for t in self._kept.tasks(alert_id)
+                     if t.state is TaskState.QUEUED and t.key not in before]
+            if found:
+                return found
         head = self._kept.head(alert_id)
         if head is None:
             raise BadInput("machine" if machine else "alertId", "no such machine is known behind this alert")
@@ -283,7 +320,8 @@ class Investigator:
             if old is None:
                 done = self._kept.add(fresh)
             elif old.state in SETTLED and not old.memory.get("commands"):
-                self._kept.save(replace(fresh, evidence=old.evidence, etag=old.etag))
+                signs = old.signs if name == WATCH else ()  # it goes on
+                self._kept.save(replace(fresh, evidence=old.evidence, signs=signs, etag=old.etag))
                 done = True
             else:
                 done = False  # it is under way

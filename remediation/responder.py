@@ -367,6 +367,7 @@ class Responder:
             touched = [c.key for c in approval.claims if self._end_unanswered(approval, c.key)]
         self._ledger.control.carried_out(approval)
         if approval.state == "approved":
+            self._investigator.watch_again(approval.alert_id)
             self.commit_all((k.nsg_id for k in touched), deadline)
         return touched
 

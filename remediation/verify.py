@@ -35,6 +35,6 @@ def check(what: str, seal: str, env: Mapping[str, str]) -> tuple[list[str], int]
                          ) from error
     store = EvidenceStore(Clients(settings), settings)
     try:
-        return verify(lambda name: store.read(what, name), seal)
+        return verify(lambda name: store.read(what, name), seal, what)
     except RemediationError as error:
         raise CannotTell(f"the evidence of {what} cannot be read: {error}") from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remediation.investigation.task import Task, TaskState, Weight
+from remediation.investigation.task import CUT, Task, TaskState, Weight
 from remediation.ledger.block import Block
 from remediation.likelihood import NOT_LOOKED_AT, Likelihood
 from remediation.managed import Managed
@@ -74,7 +74,9 @@ def with_traces(machines: Sequence[Mapping[str, Any]], tasks: Sequence[Task]) ->
         hits = [s.text for s in looked.signs if s.machine == m["id"] and s.weight is not Weight.NOTE]
         reasons = [r for r in m["reasons"] if r != NOT_LOOKED_AT]
         said = [f"the logs show it: {h}" for h in hits[:2]] or [
-            "the logs that are collected show nothing of it"
+            "what was read of the logs shows nothing of it, and there is more"
+            if CUT in looked.marks
+            else "the logs that are collected show nothing of it"
         ]
         found.append({**m, "likelihood": Likelihood.LIKELY.value if hits else m["likelihood"],
                       "reasons": [*said, *reasons]})

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
 
 class Inbox:
-    """A channel by the address `json://…`, as Apprise writes it. `down`: it refuses what comes."""
+    """A channel by the address `json://…`, as Apprise writes it. `down`: it refuses what comes;
+    `hangs`: so many seconds pass before it answers at all."""
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
-        self.down = False
+        self.down, self.hangs = False, 0.0
         inbox = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                time.sleep(inbox.hangs)
                 if not inbox.down:
                     inbox.messages.append(json.loads(body))
                 self.send_response(503 if inbox.down else 200)

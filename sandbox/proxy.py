@@ -13,7 +13,7 @@ from sandbox.arm.gateway import break_connection
 from sandbox.faults import Dropped, Faults
 from sandbox.log import Log
 
-_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length", "content-encoding"}
+_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length"}
 
 
 class Door:
@@ -42,20 +42,22 @@ class Door:
                 await Response(str(fault.body or ""), fault.status, fault.headers)(
                     scope, receive, send)
                 return
-            answer = await self._client.request(
+            answer = await self._client.send(self._client.build_request(
                 request.method, self._target + raw, content=body,
                 headers=[(k, v) for k, v in request.headers.raw if k.lower() != b"connection"],
-            )
+            ), stream=True)
+            held = b"".join([part async for part in answer.aiter_raw()])  # as it is: encoded, if it is
+            await answer.aclose()
             self._faults.after(fault)
         except Dropped:
             await break_connection(send)
             return
         self._log.add(self._service, request.method, raw, answer.status_code, "app",
                       (time.perf_counter() - started) * 1000)
-        length = str(len(answer.content))
+        length = str(len(held))
         if request.method == "HEAD":  # which says how long the body would be
             length = answer.headers.get("content-length", "0")
-        response = Response(answer.content, answer.status_code)
+        response = Response(held, answer.status_code)
         response.raw_headers = [
             (k.lower().encode(), v.encode()) for k, v in answer.headers.multi_items()
             if k.lower() not in _HOP

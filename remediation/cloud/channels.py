@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from remediation.clock import Deadline
@@ -66,15 +67,20 @@ class Channels:
 
     def try_all(self, names: tuple[str, ...], title: str, text: str, severity: str,
                 event: Mapping[str, Any], deadline: Deadline) -> tuple[str, ...]:
-        """Tell these → those that have taken it; the others are to be tried again."""
-        took = []
-        for name in names:
-            if deadline.over:
-                break
+        """Tell these, all at once → those that have taken it in time; the others are to be tried again. One
+        that hangs is left behind: it holds up nobody, and what it takes after all it has had twice."""
+        import apprise  # noqa: F401 - once, here, and not by every thread
+
+        def tell(name: str) -> bool:
             try:
                 self.send(name, title, text, severity, event)
             except RemediationError as error:
                 _log.warning("not told: %s", error)
-                continue
-            took.append(name)
-        return tuple(took)
+                return False
+            return True
+
+        pool = ThreadPoolExecutor(max(1, len(names)), "channel")
+        told = {name: pool.submit(tell, name) for name in names}
+        done, _ = wait(told.values(), timeout=max(0.0, deadline.left()))
+        pool.shutdown(wait=False, cancel_futures=True)
+        return tuple(name for name, one in told.items() if one in done and one.result())

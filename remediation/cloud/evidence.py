@@ -116,7 +116,9 @@ class EvidenceStore:
         try:
             with self._blob(self._incoming, name) as blob:
                 size = int(blob.get_blob_properties().size)
-                data = bytes(blob.download_blob(0, min(size, most)).readall()) if size else b""
+                # what it says of its encoding is the machine's word, too: nothing is unpacked
+                whole = blob.download_blob(0, min(size, most), decompress=False) if size else None
+                data = bytes(whole.readall()) if whole is not None else b""
         except NotFound:
             return None
         return data, size > most

@@ -30,13 +30,14 @@ LEAST_SECONDS = 3.0
 @dataclass(frozen=True, slots=True)
 class Traces:
     """What one source of one workspace shows. `missing`: it is not collected there; `trouble`: why it could
-    not be asked, or ''."""
+    not be asked, or ''; `cut`: there were more rows than are read."""
 
     source: str
     workspace: str
     rows: tuple[Mapping[str, Any], ...] = ()
     missing: bool = False
     trouble: str = ""
+    cut: bool = False
 
 
 class Logs:
@@ -94,7 +95,7 @@ class Logs:
             return Traces(source, workspace, trouble=str(error)[:300])
         except PermanentError as error:
             return Traces(source, workspace, trouble=str(error)[:300])
-        return Traces(source, workspace, tuple(rows[:MOST_ROWS]), trouble=half)
+        return Traces(source, workspace, tuple(rows[:MOST_ROWS]), trouble=half, cut=len(rows) > MOST_ROWS)
 
 
 def _plain(value: Any) -> Any:

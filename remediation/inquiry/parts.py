@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from remediation.alerts import normalise
@@ -13,14 +13,14 @@ from remediation.errors import MalformedAlert
 from remediation.escalation import Escalation
 from remediation.investigation.task import Task
 from remediation.ledger import Head, Ledger
-from remediation.model import Alert, Mode
+from remediation.model import Alert, Mode, Verdict
 from remediation.notify import Notifier
 from remediation.policy import Policy
 from remediation.settings import Settings
 from remediation.steps import STEPS
 from remediation.steps.step import Tools
 
-SERVICE, POLICY = "the service", "the policy"
+SERVICE = "the service"
 EVERY_HINT = timedelta(minutes=5)
 WATCH = "watch"
 
@@ -54,15 +54,28 @@ class Inquiries:
         """'' if a step may change a machine of this alert after a yes; else why not."""
         if self.settings.mode.reach < Mode.APPROVE.reach:
             return f"the mode is {self.settings.mode}"
-        return "" if head.trusted else "Defender does not confirm the alert, or it is a sample"
+        record = self.ledger.alerts.get(head.alert_id, head.accusation)
+        if record is None or record.verdict is not Verdict.CONFIRMED or record.values.get("sample"):
+            return "Defender does not confirm the alert, or it is a sample"
+        watch = self.ledger.investigations.task(head.alert_id, "", WATCH)
+        return "the alert was dismissed in Defender" if watch and watch.memory.get("dismissed") else ""
 
     def unasked(self, step: str) -> bool:
         """May the step change a machine without a yes? Only where nothing asks first."""
         return step in self.policy.inquiry.unasked and self.settings.mode is Mode.ENFORCE
 
     def alert(self, head: Head) -> Alert | None:
-        """The alert of an investigation; None if its record cannot be read any more."""
-        record = self.ledger.alerts.get(head.alert_id, head.accusation)
+        """The alert of an investigation, with the attackers that any of its bodies names; None if its record
+        cannot be read any more."""
+        found = [a for one in dict.fromkeys((head.accusation, *head.covered))
+                 if (a := self._body(head.alert_id, one)) is not None]
+        if not found:
+            return None
+        attackers = {(a.address, a.port): a for alert in found for a in alert.attackers}
+        return replace(found[-1], attackers=tuple(attackers.values()))
+
+    def _body(self, alert_id: str, accusation: str) -> Alert | None:
+        record = self.ledger.alerts.get(alert_id, accusation)
         try:
             return normalise(self.ledger.alerts.raw(record)) if record else None
         except MalformedAlert:

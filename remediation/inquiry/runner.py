@@ -16,9 +16,11 @@ from datetime import timedelta
 from typing import Any
 
 from remediation.clock import Deadline
-from remediation.errors import Conflict, PermanentError, TemporaryError
-from remediation.inquiry.parts import EVERY_HINT, POLICY, Inquiries
+from remediation.errors import Conflict, Invalid, PermanentError, TemporaryError
+from remediation.inquiry.parts import EVERY_HINT, Inquiries
+from remediation.investigation.redact import shown
 from remediation.investigation.task import (
+    LONGEST_TEXT,
     Finding,
     Later,
     Phase,
@@ -32,7 +34,7 @@ from remediation.ledger.store import LedgerDown
 from remediation.log import say
 from remediation.model import Alert, utc
 from remediation.steps import STEPS, in_guest
-from remediation.steps.step import Skip, Step, StepFailed, Work
+from remediation.steps.step import POLICY, Skip, Step, StepFailed, Work
 from remediation.steps.step import name_of as short
 
 _log = logging.getLogger(__name__)
@@ -81,6 +83,8 @@ class Runner:
             self._record(step, work, self._outcome(step, work))
         except Conflict:
             say(_log, "task-changed", alerts=[task.alert_id], level=logging.WARNING, step=step.name)
+        except Invalid as error:  # the ledger does not take it, and never will
+            self.end(claimed, TaskState.FAILED, f"its result cannot be recorded: {error}", work=work)
 
     def _forbidden(self, task: Task, head: Head) -> str:
         """'' if there is a yes to this very change; looked at again at every call, for much may change."""
@@ -168,12 +172,12 @@ class Runner:
             return
         now = self._parts.clock.now()
         kept = {"commands": list(work.memory.get("commands", ())), **outcome.keep}
-        found = replace(found, phase_begun=None, reason=outcome.wants, memory=kept)
+        found = replace(found, phase_begun=None, reason=shown(outcome.wants, LONGEST_TEXT), memory=kept)
         if self._parts.unasked(step.name):
             after = replace(found, state=TaskState.QUEUED, phase=Phase.ACT, next=now, approved_by=POLICY)
         else:
             question = self._parts.approvals.ask_for_step(
-                found, f"{short(found.machine)}: {outcome.wants}", step.changes)
+                found, f"{short(found.machine)}: {found.reason}", step.changes)
             after = replace(found, state=TaskState.WAITING, next=None, approval=question.id,
                             until=question.expires)
         after = self._kept.save(after)

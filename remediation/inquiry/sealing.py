@@ -115,8 +115,7 @@ class Sealing:
 
     def _blocks_over(self, alert_id: str) -> bool:
         """Did the alert have blocks, and has each ended?"""
-        record = next(iter(self._ledger.alerts.bodies(alert_id)), None)
-        planned = ((self._ledger.alerts.plan(record) or {}).get("blocks") or []) if record else []
+        planned = self._ledger.alerts.whole_plan(alert_id).get("blocks") or []
         blocks = [self._ledger.blocks.latest(BlockKey(b["nsg"], Direction(b["direction"]), b["address"]))
                   for b in planned]
         return bool(blocks) and all(b is not None and b.state in OVER for b in blocks)

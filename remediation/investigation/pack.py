@@ -21,6 +21,8 @@ MOST_MACHINES, MOST_SIGNS, MOST_NEXT = 12, 6, 6
 WEIGHTS = (Weight.CONFIRMED.value, Weight.LIKELY.value, "possible", "unlikely", "")
 WATCH = "watch"
 """The step that goes on for as long as a block lives: it keeps nothing open."""
+LOGS, NOT_DONE = "log_traces", "not done"
+"""The step that knows who acted in Azure; and how the reason of a change begins that was not made."""
 ANSWER, NOTICE, MOST_NOTICES = "answer: ", "notice ", 8
 EMPTY: Mapping[str, Any] = {}
 
@@ -149,7 +151,7 @@ def make(dossier: Mapping[str, Any], links: Mapping[str, str]) -> Pack:
         done=_done(plan, blocks, inquiry, counts),
         proven=_proven(blocks),
         open=_open(blocks, tasks, plan, questions),
-        next=_next(machines, blocks, tasks, questions, whole),
+        next=_next(machines, blocks, tasks, questions),
         whole=whole,
         machines=tuple(interesting[:MOST_MACHINES]),
         left=max(0, len(interesting) - MOST_MACHINES),
@@ -242,15 +244,24 @@ def _happened(alert: Mapping[str, Any], machines: Sequence[Mapping[str, Any]]) -
 def _done(plan: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]], inquiry: Mapping[str, Any],
           counts: Mapping[str, int]) -> str:
     said = []
-    standing = [b for b in blocks if b["state"] in ("active", "shadowed", "pending")]
+    standing = [b for b in blocks if b["state"] == "active"]
     if standing:
         addresses = sorted({str(b["address"]) for b in standing})
-        until = min((str(b["expires"]) for b in standing if b.get("expires")), default="")
+        until = min((str(b["times"]["expires"]) for b in standing if b["times"].get("expires")), default="")
         said.append(f"{_some(addresses)} denied by {_many(len({b['nsg'] for b in standing}), 'guard')}"
                     + (f", until {until[:16].replace('T', ' ')} UTC" if until else ""))
-    lifted = sum(b["state"] in ("lifted", "revoked") for b in blocks)
+    coming = sum(b["state"] == "pending" for b in blocks)
+    if coming:
+        said.append(f"{_many(coming, 'block')} being written")
+    without = sum(b["state"] == "shadowed" for b in blocks)
+    if without:
+        said.append(f"{_many(without, 'block')} written without effect")
+    over = [b for b in blocks if b["state"] in ("lifted", "revoked")]
+    lifted = sum("written" in b["times"] for b in over)
     if lifted:
         said.append(f"{_many(lifted, 'block')} lifted again")
+    if len(over) > lifted:
+        said.append(f"{_many(len(over) - lifted, 'block')} never written: there was no yes")
     if not said:
         said.append(
             f"nothing was blocked ({plan.get('mode') or 'no plan'}"
@@ -319,15 +330,22 @@ def _open(blocks: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]
     running = sum(t["state"] in ("queued", "running") for t in tasks if t["step"] != WATCH)
     if running:
         said.append(f"{_many(running, 'step')} under way")
-    if any(b.get("sessions") == "may remain" for b in blocks) and not any(
-            t["step"] == "cut_flows" and t["state"] == "done" for t in tasks):
+    if any(b.get("sessions") == "may remain" for b in blocks) and not _sessions_seen_to(blocks, tasks):
         said.append("connections that existed before the block may live on")
     return "; ".join(said) or "nothing"
 
 
+def _sessions_seen_to(blocks: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]]) -> bool:
+    """Of every machine whose sessions may remain: were there none, or were they cut?"""
+    clean = {str(t["machine"]) for t in tasks if t["step"] == "cut_flows" and t["state"] == "done"
+             and not str(t["reason"]).startswith(NOT_DONE)}
+    wanted = {m for b in blocks if b.get("sessions") == "may remain" for m in b.get("machines") or ()}
+    return bool(wanted) and wanted <= clean
+
+
 def _next(
     machines: Sequence[MachineNote], blocks: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]],
-    questions: Sequence[_Question], whole: Sequence[str],
+    questions: Sequence[_Question],
 ) -> tuple[str, ...]:
     said = [f"isolate {_last(m.id)} and save its disks: {m.signs[0] if m.signs else m.standing}"
             for m in machines if m.standing == Weight.CONFIRMED.value][:2]
@@ -340,7 +358,8 @@ def _next(
                 "lets the attacker past the block"
             )
             break
-    if any(t.startswith(Weight.LIKELY.value) for t in whole):
+    if any(t["step"] == LOGS and s["weight"] == Weight.LIKELY.value and not s.get("machine")
+           for t in tasks for s in t["signs"]):
         said.append("revoke the sessions of who acted in Azure or Entra ID from the attacker's address")
     likely = [_last(m.id) for m in machines if m.standing == Weight.LIKELY.value]
     if likely:

@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,8 +20,10 @@ from typing import Any
 from remediation.errors import Invalid
 from remediation.model import from_utc, utc
 
-MOST_SIGNS = 20
+MOST_SIGNS, MOST_IN_ALL = 20, 150
 LONGEST_TEXT = 600
+CUT = "~cut"
+"""Among a task's `marks`: not all that the sources hold was read."""
 
 
 class TaskState(StrEnum):
@@ -107,6 +110,15 @@ class Later:
     idle: bool = False
 
 
+def _most(signs: Sequence[Sign]) -> Iterator[Sign]:
+    """So many of each machine, and of all together: one with much to say crowds out no other."""
+    told: Counter[str] = Counter()
+    for sign in signs:
+        told[sign.machine] += 1
+        if told[sign.machine] <= MOST_SIGNS and told.total() <= MOST_IN_ALL:
+            yield sign
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """One step on one machine, as the ledger holds it. `memory` is what a long step remembers of itself,
@@ -161,7 +173,7 @@ class Task:
         """What was found joins what was found before."""
         says = "; ".join(t for t in (self.says if self.phase is Phase.ACT else "", found.says) if t)
         signs = tuple(dict.fromkeys((*(self.signs if self.phase is Phase.ACT else ()), *found.signs)))
-        kept = tuple(sorted(signs, key=lambda s: s.weight.rank))[:MOST_SIGNS]
+        kept = tuple(_most(sorted(signs, key=lambda s: s.weight.rank)))
         return replace(self, says=says[:2 * LONGEST_TEXT], signs=kept, marks=found.marks or self.marks,
                        evidence=(*self.evidence, evidence))
 

@@ -80,7 +80,18 @@ class Alerts:
         rows = self._table.query(
             "PartitionKey eq @p and RowKey ge 'alert|' and RowKey lt 'alert}'", p=encode(alert_id)
         )
-        return sorted(self._table.all_parsed(rows, _record), key=lambda r: r.verdict is not Verdict.CONFIRMED)
+        return sorted(self._table.all_parsed(rows, _record),
+                      key=lambda r: (r.verdict is not Verdict.CONFIRMED, str(r.values.get("received") or "")))
+
+    def acted_on(self, alert_id: str) -> list[AlertRecord]:
+        """The bodies that count, in the order of their coming: all that Defender confirms, for it adds
+        machines and attackers to an alert; else the first."""
+        bodies = self.bodies(alert_id)
+        return [b for b in bodies if b.verdict is Verdict.CONFIRMED] or bodies[:1]
+
+    def whole_plan(self, alert_id: str) -> dict[str, Any]:
+        """What was planned for an alert in all; {} where nothing was."""
+        return united([p for b in self.acted_on(alert_id) if (p := self.plan(b)) is not None])
 
     def receive(self, alert: Alert, raw: Any, **facts: Any) -> AlertRecord | None:
         """Record a new body; None if this one is known."""
@@ -262,3 +273,23 @@ def _record(row: Row) -> AlertRecord:
 
 def _actions(row: Row) -> list[dict[str, Any]]:
     return [{"at": row.text("at"), **action} for action in json.loads(row.text("actions") or "[]")]
+
+
+def united(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several plans of one alert as one: the last one's word, and what any of them names. A machine or a
+    block that several name is the last one's."""
+    if not plans:
+        return {}
+    lists: dict[str, Callable[[Any], Any]] = {
+        "machines": lambda m: m["id"],
+        "blocks": lambda b: (b["nsg"], b["direction"], b["address"]),
+        "skipped": lambda s: json.dumps(s, sort_keys=True),
+        "notices": str,
+        "reasons": str,
+    }
+    whole = dict(plans[-1])
+    for name, key in lists.items():
+        found = {key(one): one for plan in plans for one in plan.get(name) or ()}
+        if found or name in whole:
+            whole[name] = list(found.values())
+    return whole

@@ -100,6 +100,7 @@ class Block:
             "shadowedBy": self.shadowed_by,
             "sessions": self.sessions.value,
             "asks": list(self.asks),
+            "question": self.question,
             "approvedBy": self.approved_by,
             "revokedBy": self.revoked_by,
             "revokeReason": self.revoke_reason,

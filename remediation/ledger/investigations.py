@@ -38,7 +38,8 @@ class Head:
     """An investigation as a whole. `machines`: id, path and private addresses of each; `left_out`: machine →
     why it is not looked into; `manifests`: number of manifests, `seal` the last one's; `sealed`: each
     manifest as it is to be written, `written` how many are; `closed`: when
-    the alert was resolved in Defender; `trusted`: Defender confirms it, and it is no sample."""
+    the alert was resolved in Defender; `trusted`: Defender confirms it, and it is no sample; `covered`: the
+    bodies of the alert (their accusations) of which every machine has been thought of."""
 
     alert_id: str
     accusation: str
@@ -53,6 +54,7 @@ class Head:
     written: int = 0
     closed: datetime | None = None
     trusted: bool = False
+    covered: tuple[str, ...] = ()
     etag: str = ""
 
     def machine(self, machine_id: str) -> Mapping[str, Any]:
@@ -123,6 +125,10 @@ class Investigations:
     def head(self, alert_id: str) -> Head | None:
         """The investigation of an alert."""
         return self._table.parsed(self._table.get(encode(alert_id), HEAD), _head)
+
+    def begun(self, alert_id: str) -> bool:
+        """Has one been begun?"""
+        return self._table.get(encode(alert_id), HEAD) is not None
 
     def save_head(self, head: Head) -> Head:
         """Change it as it was read. Raises Conflict."""
@@ -223,11 +229,19 @@ class Investigations:
         return self._table.parsed(self._table.get(encode(alert_id), TOLD), _told) or Told()
 
     def save_told(self, alert_id: str, told: Told) -> Told:
-        """Change it as it was read. Raises Conflict."""
+        """Change it as it was read. Raises Conflict if someone else did; the answer to our own write may be
+        what was lost."""
         values = {"version": told.version, "digest": told.digest, "at": utc(told.at) if told.at else None,
                   "attempts": told.attempts, **pack("arrived", list(told.arrived)), **pack("said", told.said)}
         before = Row(encode(alert_id), TOLD, {}, told.etag) if told.etag else None
-        return replace(told, etag=self._table.write(before, encode(alert_id), TOLD, values))
+        try:
+            etag = self._table.write(before, encode(alert_id), TOLD, values)
+        except Conflict:
+            there = self._table.get(encode(alert_id), TOLD)
+            if there is None or _told_facts(there.values) != _told_facts(values):
+                raise
+            etag = there.etag
+        return replace(told, etag=etag)
 
     def forget(self, before: datetime, over: Callable[[], bool]) -> int:
         """Delete what is older than that, until it is `over` → how many rows."""
@@ -262,6 +276,7 @@ def _head_values(head: Head) -> dict[str, Any]:
         **pack("sealed", list(head.sealed)),
         "written": head.written,
         "trusted": head.trusted,
+        **pack("covered", list(head.covered)),
         "closed": utc(head.closed) if head.closed else "",
         **pack("leftOut", dict(head.left_out)),
     }
@@ -274,7 +289,13 @@ def _head(row: Row) -> Head:
         tuple(unpack(row.values, "machines") or ()), unpack(row.values, "leftOut") or {},
         from_utc(ended) if ended else None, int(row.values.get("manifests") or 0), row.text("seal"),
         tuple(unpack(row.values, "sealed") or ()), int(row.values.get("written") or 0),
-        from_utc(closed) if closed else None, bool(row.values.get("trusted")), row.etag)
+        from_utc(closed) if closed else None, bool(row.values.get("trusted")),
+        tuple(unpack(row.values, "covered") or ()), row.etag)
+
+
+def _told_facts(values: Mapping[str, Any]) -> list[Any]:
+    return [*(values.get(n) for n in ("version", "digest", "at", "attempts")),
+            *(unpack(values, n) for n in ("arrived", "said"))]
 
 
 def _told(row: Row) -> Told:

@@ -21,7 +21,7 @@ from remediation.cloud.clients import Clients
 from remediation.cloud.failures import translated
 from remediation.cloud.retry import briefly
 from remediation.cloud.table_batch import Op, transact
-from remediation.errors import Conflict, NotFound, RemediationError, Unavailable
+from remediation.errors import Conflict, Invalid, NotFound, RemediationError, Unavailable
 from remediation.ledger.forms import Row, decode
 from remediation.model import utc
 
@@ -36,6 +36,8 @@ UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticErro
               zlib.error)
 """What reading a row raises that someone else has written into."""
 LONGEST_KEY = 500
+TOO_LARGE = ("PropertyValueTooLarge", "EntityTooLarge", "RequestBodyTooLarge", "TooManyProperties")
+"""A row that will never fit: trying it again is no use."""
 
 _log = logging.getLogger(__name__)
 
@@ -101,6 +103,8 @@ class _Ledgering:
         except (Conflict, NotFound):
             raise
         except RemediationError as error:
+            if isinstance(error, Invalid) and error.code in TOO_LARGE:
+                raise
             raise LedgerDown(str(error), code=error.code) from error
 
 

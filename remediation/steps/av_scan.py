@@ -51,8 +51,9 @@ def act(work: Work) -> Finding | Later:
 
 
 def judge(out: Output, start: datetime) -> Finding:
-    """What was found, and is it gone? Pure. Raises StepFailed where the answer is not whole."""
-    threats = whole(out).of("threat")
+    """What was found, and is it gone? Pure. Raises StepFailed where "nothing" would be said from an answer
+    that is not whole."""
+    threats = out.of("threat")
     left = [t for t in threats if text_of(t, "status").strip().lower() not in GONE]
     fresh = [t for t in threats if t not in left and not _before(text_of(t, "seen"), start - OLD)]
     facts = {"rows": list(out.rows), "doubt": out.doubt}
@@ -60,6 +61,7 @@ def judge(out: Output, start: datetime) -> Finding:
         return Finding(f"the scan knows {len(threats)} threats, {len(left)} are still there", tuple(
             Sign(Weight.CONFIRMED, f"not removed ({shown(text_of(t, 'status'), 30)}): {_named(t)}")
             for t in left[:5]), facts)
+    whole(out)
     if fresh:
         return Finding(f"the scan found {len(fresh)} threats, none is left", tuple(
             Sign(Weight.LIKELY, f"found and removed: {_named(t)}") for t in fresh[:5]), facts)

@@ -3,15 +3,16 @@ yes."""
 
 from __future__ import annotations
 
-import ipaddress
+from collections.abc import Sequence
 from datetime import timedelta
 
+from remediation.guardrails import questions, refusal
 from remediation.investigation.output import Output, text_of
 from remediation.investigation.redact import shown
 from remediation.investigation.task import Finding, Later, Sign, Weight
-from remediation.prefixes import network
 from remediation.steps.in_guest import run
-from remediation.steps.step import READS_MACHINES, RUNS_COMMANDS, Skip, Step, StepFailed, Work, whole
+from remediation.steps.processes import INCOMPLETE
+from remediation.steps.step import POLICY, READS_MACHINES, RUNS_COMMANDS, Skip, Step, StepFailed, Work, whole
 
 SECONDS = 120
 MOST_ADDRESSES = 50
@@ -19,25 +20,39 @@ MOST_ADDRESSES = 50
 
 def look(work: Work) -> Finding | Later:
     """Which are there?"""
-    out = run(work, "cut_flows", {"ATTACKERS": _attackers(work), "CUT": "no"}, seconds=SECONDS)
-    return out if isinstance(out, Later) else judge(out, cut=False)
+    accused = work.attackers[:MOST_ADDRESSES]
+    if not accused:
+        raise Skip("the alert names no attacker")
+    out = run(work, "cut_flows", {"ATTACKERS": ",".join(accused), "CUT": "no"}, seconds=SECONDS)
+    return out if isinstance(out, Later) else judge(out, accused, cut=False)
 
 
 def act(work: Work) -> Finding | Later:
-    """End them, and look again."""
-    out = run(work, "cut_flows", {"ATTACKERS": _attackers(work), "CUT": "yes"}, seconds=SECONDS)
-    return out if isinstance(out, Later) else judge(out, cut=True)
+    """End those that were shown, and look again."""
+    wanted = _cuttable(work)
+    out = run(work, "cut_flows", {"ATTACKERS": ",".join(wanted), "CUT": "yes"}, seconds=SECONDS)
+    return out if isinstance(out, Later) else judge(out, wanted, cut=True)
 
 
-def _attackers(work: Work) -> str:
-    """Those accused; after a yes, those that were shown. None that people protect or hold."""
-    protected, holds = work.tools.ledger.control.wishes()
-    nets = [n for n in (network(p.prefix) for p in protected) if n is not None]
-    wanted = [a for a in work.memory.get("addresses") or work.attackers[:MOST_ADDRESSES]
-              if a not in holds and not any(ipaddress.ip_address(a) in n for n in nets)]
-    if not wanted:
-        raise Skip("the alert names no attacker that may be acted upon")
-    return ",".join(wanted)
+def _cuttable(work: Work) -> list[str]:
+    """What the look has shown, and the guardrails let be cut as they let it be blocked. What they would ask a
+    person about is cut after a person's yes alone; what is held, not at all."""
+    around, rails = work.tools.surroundings.now(work.deadline), work.tools.policy.guardrails
+    unasked = work.task.approved_by == POLICY
+    shown_then = [a for a in work.attackers if a in work.memory.get("addresses", ())]
+    found, why = [], ""
+    for address in shown_then:
+        hold = around.holds.get(address)
+        no = refusal(address, rails, around) or (
+            f"held by {hold.by} ({hold.reason})" if hold is not None and hold.until > work.now else "")
+        asks = questions(address, rails, around, None, work.now) if unasked and not no else ()
+        if no or asks:
+            why = f"{address}: {no or asks[0]}"
+        else:
+            found.append(address)
+    if not found:
+        raise Skip(f"no connection may be cut: {why}" if why else "no connection was shown")
+    return found
 
 
 LIVE = ("ESTAB", "ESTABLISHED", "FIN-WAIT-1", "FINWAIT1", "FIN-WAIT-2", "FINWAIT2", "CLOSE-WAIT", "CLOSEWAIT")
@@ -45,15 +60,19 @@ LIVE = ("ESTAB", "ESTABLISHED", "FIN-WAIT-1", "FINWAIT1", "FIN-WAIT-2", "FINWAIT
 more."""
 
 
-def judge(out: Output, *, cut: bool) -> Finding:
-    """What was there, and whether it is still. Pure. Raises StepFailed where that cannot be told."""
-    tools = next(iter(whole(out).of("tools")), {})
-    if tools.get("ss") is not True:
-        raise StepFailed("the machine has no tool that shows its connections (ss)")
-    alive = [r for r in out.of("before") if text_of(r, "state").upper() in LIVE]
-    left = [r for r in out.of("after") if text_of(r, "state").upper() in LIVE]
-    tries = [r for r in out.of("before") if text_of(r, "state").upper() in ("SYN-SENT", "SYNSENT")]
+def judge(out: Output, asked: Sequence[str], *, cut: bool) -> Finding:
+    """What was there with these addresses, and whether it is still. Pure. Raises StepFailed where that cannot
+    be told."""
+    before, after = (
+        [r for r in out.of(kind) if text_of(r, "address") in asked] for kind in ("before", "after"))
+    alive = [r for r in before if text_of(r, "state").upper() in LIVE]
+    left = [r for r in after if text_of(r, "state").upper() in LIVE]
+    tries = [r for r in before if text_of(r, "state").upper() in ("SYN-SENT", "SYNSENT")]
     facts = {"rows": list(out.rows), "doubt": out.doubt}
+    if cut or not alive:  # "none" wants the whole answer; one that is there is there
+        tools = next(iter(whole(out).of("tools")), {})
+        if tools.get("ss") is not True:
+            raise StepFailed("the machine has no tool that shows its connections (ss)")
     if cut:
         if left:
             raise StepFailed(
@@ -66,7 +85,9 @@ def judge(out: Output, *, cut: bool) -> Finding:
         + (", to a port that listens" if r.get("inbound") is True else ""), 200)) for r in alive[:5]]
     if tries:
         signs.append(Sign(Weight.LIKELY, f"it tries to connect to the attacker ({len(tries)} attempts now)"))
-    seen = list(dict.fromkeys(text_of(r, "address") for r in alive))
+    if not out.whole:
+        signs.append(Sign(Weight.NOTE, INCOMPLETE.format(doubt=out.doubt)))
+    seen = [a for a in asked if any(text_of(r, "address") == a for r in alive)]
     return Finding(
         f"{len(alive) or 'no'} live connections with the attacker",
         tuple(signs),

@@ -74,10 +74,11 @@ def run(
             (t.strip().splitlines()[-1] for t in (ran.error, ran.message, ran.output) if t.strip()), ""
         )
         code = "" if ran.exit_code is None else f", exit code {ran.exit_code}"
+        told, _ = work.tools.store.arrived(_blob(work, name), MOST_BYTES) or (b"", False)
         raise StepFailed(
             f"the script ended {ran.state or 'without a word'}{code}: {said[:200]}",
             {"state": ran.state, "exit": ran.exit_code, "message": ran.message, "output": ran.output,
-             "error": ran.error})
+             "error": ran.error, "arrived": told.decode(errors="replace")})
     arrived = work.tools.store.arrived(_blob(work, name), MOST_BYTES)
     if arrived is None or not arrived[0]:  # the machine may not reach the storage account
         inline = ran.output.encode()
@@ -90,6 +91,11 @@ def run(
 
 def _begin(work: Work, name: str, script: str, parameters: Mapping[str, str], seconds: int) -> Later:
     tools = work.tools
+    lasting = timedelta(seconds=seconds) + GRACE
+    if not tools.ledger.investigations.take_slot(work.machine, work.task, lasting):
+        waits = int(work.memory.get("waits", 0))
+        return Later(min(LONGEST_PAUSE, tools.pace * BUSY * 1.5 ** min(waits, 10)),
+                     {**work.memory, "waits": waits + 1}, "another command runs in the machine", idle=True)
     try:
         guest = tools.guest.machine(work.machine, work.deadline)
     except NotFound:
@@ -103,11 +109,6 @@ def _begin(work: Work, name: str, script: str, parameters: Mapping[str, str], se
     text = script_text(guest.os, script)
     if not text:
         raise Skip(f"there is no such script for {guest.os or 'an operating system that is not known'}")
-    lasting = timedelta(seconds=seconds) + GRACE
-    if not tools.ledger.investigations.take_slot(work.machine, work.task, lasting):
-        return Later(
-            work.tools.pace * BUSY, dict(work.memory), "another command runs in the machine", idle=True
-        )
     if tools.guest.look(work.machine, name, work.deadline) is None:  # else a crash came between
         address = tools.store.incoming(_blob(work, name), work.now, lasting + timedelta(hours=1))
         tools.guest.start(

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from remediation.investigation.redact import shown
-from remediation.investigation.task import Finding, Later, Sign, Weight
+from remediation.investigation.task import CUT, Finding, Later, Sign, Weight
 from remediation.steps.step import READS_LOGS, Skip, Step, StepFailed, Work, name_of
 
 if TYPE_CHECKING:
@@ -71,22 +71,29 @@ def owner_of(row: Mapping[str, Any], owners: Mapping[str, str]) -> str:
 def judge(found: Sequence[Traces], owners: Mapping[str, str], attackers: Sequence[str]) -> Finding:
     """What the sources show, said of the machines that they show. `marks`: the sources about machines that
     were asked. Pure."""
-    signs: list[Sign] = []
+    told: dict[tuple[str, str, Weight], list[Sign]] = {}
     hits = 0
     for traces in found:
         for row in traces.rows:
             hits += 1
             sign = _sign(traces.source, row, owners, attackers)
-            signs += [sign] if sign else []
+            if sign:
+                told.setdefault((traces.source, sign.machine, sign.weight), []).append(sign)
+    signs = [one for same in told.values() for one in _together(same)]
+    cut = sorted({t.source for t in found if t.cut})
     asked = sorted({t.source for t in found if not t.missing and not t.trouble})
     missing = sorted({t.source for t in found if t.missing} - set(asked))
     trouble = sorted({f"{t.workspace}: {t.trouble.partition(': ')[2]}" for t in found if t.trouble})
     says = f"{hits or 'no'} traces in {', '.join(asked) or 'no source'}"
     if missing:
         says += f"; not collected: {', '.join(missing)}"
+    if cut:
+        says += f"; more than is read in {', '.join(cut)}"
     if trouble:
         says += f"; could not be asked: {shown('; '.join(trouble), 200)}"
     signs.sort(key=lambda s: s.weight.rank)
+    marks = [a for a in asked if a not in PEOPLE]
+    marks += [CUT] if marks and set(cut) - set(PEOPLE) else []
     facts = {
         "sources": [
             {
@@ -94,12 +101,20 @@ def judge(found: Sequence[Traces], owners: Mapping[str, str], attackers: Sequenc
                 "workspace": t.workspace,
                 "missing": t.missing,
                 "trouble": t.trouble,
+                "cut": t.cut,
                 "rows": list(t.rows),
             }
             for t in found
         ]
     }
-    return Finding(says, tuple(dict.fromkeys(signs)), facts, marks=tuple(a for a in asked if a not in PEOPLE))
+    return Finding(says, tuple(signs), facts, marks=tuple(marks))
+
+
+def _together(same: Sequence[Sign]) -> list[Sign]:
+    """One machine's many rows of a source crowd out no other machine's: the first, and how many more."""
+    once = list(dict.fromkeys(same))
+    more = f" (and {len(once) - 1} more like it)" if len(once) > 1 else ""
+    return [Sign(once[0].weight, once[0].text + more, once[0].machine)]
 
 
 def _sign(

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from remediation.ledger import Ledger
     from remediation.ledger.investigations import Head
     from remediation.policy import Policy
+    from remediation.surroundings import SurroundingsReader
+
+
+POLICY = "the policy"
+"""Who has said yes where nobody was asked."""
 
 
 class Skip(Exception):
@@ -65,6 +70,7 @@ class Tools:
     activity: ActivityLog
     upkeep: Upkeep
     policy: Policy
+    surroundings: SurroundingsReader
     pace: float = 1.0
 
 

@@ -18,14 +18,17 @@ from remediation.steps.step import READS_GRAPH, READS_LOGS, Skip, Step, Work
 
 if TYPE_CHECKING:
     from remediation.cloud.logs import Traces
-    from remediation.ledger import Block
+    from remediation.ledger import Block, Ledger
 
 EVERY_SECONDS = 3600.0
+REST_SECONDS = 30.0
+"""Until the sources are asked for which one call had no time."""
 THROUGH = "let through in spite of the block or the removal"
 LAG = timedelta(minutes=30)
 """Flow records come late: each look reaches back so far behind the last."""
 REMOVAL_LIVES, CONVERGES = timedelta(days=7), timedelta(minutes=15)
 """A removal has no end: so long it is watched. A firewall takes minutes to take a change over."""
+MOST_BLOCKS = 400
 IN_FORCE = frozenset({BlockState.ACTIVE, BlockState.SHADOWED, BlockState.PENDING})
 
 
@@ -39,21 +42,27 @@ def look(work: Work) -> Finding | Later:
         raise Skip("no block or removal of this alert is in force")
     since = from_utc(str(work.memory["until"])) - LAG if "until" in work.memory else work.now - LAG
     memory = dict(work.memory)
-    passed, trouble = _passed(work, blocks, out, since)
+    passed, trouble, asked = _passed(work, blocks, out, since)
     fresh = [a for a in _fresh_alerts(work, since) if a not in memory.get("alerts", ())]
     passed = [f for f in passed if f not in memory.get("passed", ())]
     for guard in {b.key.nsg_id for b in blocks} if passed else ():
         work.tools.ledger.work.recheck(guard, work.now)  # is it still proven?
-    memory |= {"until": utc(work.now), "looks": int(memory.get("looks", 0)) + 1,
-               "passed": [*memory.get("passed", ()), *passed][-20:],
-               "alerts": [*memory.get("alerts", ()), *fresh][-20:], "trouble": trouble}
-    if not blocks and not out:
+    earlier = str(memory.get("trouble", "")) if memory.get("asked") else ""
+    trouble = "; ".join(dict.fromkeys(t for t in (earlier, trouble) if t))
+    memory |= {"passed": [*memory.get("passed", ()), *passed][-20:],
+               "alerts": [*memory.get("alerts", ()), *fresh][-20:], "trouble": trouble,
+               "asked": asked, "from": memory.get("from") or utc(work.now)}
+    if not asked:  # all sources have been asked: the next look begins where this one did
+        memory |= {"until": memory.pop("from"), "looks": int(memory.get("looks", 0)) + 1}
+    if not blocks and not out and not asked:
         return Finding(_said(memory), signs_of(memory), memory)
     tell = [
         *(f"{THROUGH}: {f}" for f in passed),
         *(f"a new alert: {a}" for a in fresh),
     ]
     pause = _next(work, blocks, memory, tell)
+    if asked:
+        pause = min(pause, REST_SECONDS)
     if not memory.get("dismissed") and _dismissed(work):
         memory["dismissed"] = True
         tell.append("the alert was dismissed in Defender: revoke its blocks, if that is right")
@@ -89,39 +98,57 @@ def _dismissed(work: Work) -> bool:
 
 def _blocks(work: Work) -> tuple[list[Block], bool]:
     """The alert's blocks that are in force now; and does one wait for a person?"""
-    record = next(iter(work.tools.ledger.alerts.bodies(work.task.alert_id)), None)
-    plan: dict[str, Any] = (work.tools.ledger.alerts.plan(record) if record else None) or {}
-    found = [work.tools.ledger.blocks.get(BlockKey(b["nsg"], Direction(b["direction"]), b["address"]))
-             for b in (plan.get("blocks") or ())[:100]]
-    known = [b for b in found if b is not None]
+    known = _known(work.tools.ledger, work.task.alert_id)
     return [b for b in known if b.state in IN_FORCE], any(b.state is BlockState.WAITING for b in known)
+
+
+def _known(ledger: Ledger, alert_id: str) -> list[Block]:
+    planned = ledger.alerts.whole_plan(alert_id).get("blocks") or ()
+    found = (ledger.blocks.get(BlockKey(b["nsg"], Direction(b["direction"]), b["address"]))
+             for b in planned[:MOST_BLOCKS])
+    return [b for b in found if b is not None]
+
+
+def _removals(ledger: Ledger, alert_id: str, now: datetime) -> list[datetime]:
+    """Since when firewalls' rules are out for this alert, of those that are still watched."""
+    return [at for i in ledger.firewall.removed(alert_id)
+            if now - (at := (i.decided or i.found) + CONVERGES) < REMOVAL_LIVES]
+
+
+def in_force(ledger: Ledger, alert_id: str, now: datetime) -> bool:
+    """Is there anything to watch over?"""
+    blocks = _known(ledger, alert_id)
+    return any(b.state in IN_FORCE for b in blocks) or bool(_removals(ledger, alert_id, now))
 
 
 def _taken_out(work: Work) -> dict[str, datetime]:
     """Attacker → since when a firewall's rule that let it through is out, for this alert."""
-    since = [at for i in work.tools.ledger.firewall.removed(work.task.alert_id)
-             if work.now - (at := (i.decided or i.found) + CONVERGES) < REMOVAL_LIVES]
+    since = _removals(work.tools.ledger, work.task.alert_id, work.now)
     return dict.fromkeys(work.attackers, min(since)) if since else {}
 
 
 def _passed(
     work: Work, blocks: list[Block], out: dict[str, datetime], since: datetime
-) -> tuple[list[str], str]:
-    """Flows with an attacker that were let through after it was proven to be stopped."""
+) -> tuple[list[str], str, int]:
+    """Flows with an attacker that were let through after it was proven to be stopped; what could not be
+    asked; and how many sources have been asked, where some are left for the next call (else 0)."""
     proven = dict(out)
     for b in blocks:
         if b.state is BlockState.ACTIVE and b.proven is not None:
             proven[b.key.address] = min(b.proven, proven.get(b.key.address, b.proven))
     addresses = work.tools.logs.askable(proven)
     if not addresses or not work.tools.logs.workspaces:
-        return [], "" if addresses else "nothing is proven to be blocked"
+        return [], "" if addresses else "nothing is proven to be blocked", 0
     sources = [s for s in work.tools.logs.sources if s not in PEOPLE]
-    found = work.tools.logs.traces(addresses, since, work.now, work.deadline, sources)
+    before = int(work.memory.get("asked", 0))
+    found = work.tools.logs.traces(addresses, since, work.now, work.deadline, sources, skip=before)
+    asked = before + len(found)
     owners = machines_of(work.head.machines)
     said = [_flow(t, row) for t in found for row in t.rows
             if str(row.get("action") or "").casefold() not in REFUSED and _after(row, proven)
             and owner_of(row, owners)]
-    return said[:20], "; ".join(sorted({t.trouble for t in found if t.trouble}))[:300]
+    trouble = "; ".join(sorted({t.trouble for t in found if t.trouble}))[:300]
+    return said[:20], trouble, asked if asked < len(sources) * len(work.tools.logs.workspaces) else 0
 
 
 def _after(row: Any, proven: dict[str, datetime]) -> bool:
@@ -159,7 +186,7 @@ def signs_of(memory: Any) -> tuple[Sign, ...]:
 
 
 def _said(memory: Any) -> str:
-    text = (f"{memory['looks']} looks: {len(memory['passed']) or 'no'} flows let through, "
+    text = (f"{memory.get('looks', 0)} looks: {len(memory['passed']) or 'no'} flows let through, "
             f"{len(memory['alerts']) or 'no'} new alerts")
     return f"{text} ({memory['trouble']})" if memory.get("trouble") else text
 

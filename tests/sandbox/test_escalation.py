@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from remediation.clock import Deadline
+from remediation.errors import Conflict
 from remediation.ledger import Told
 from sandbox.inbox import Inbox
 from tests.azure import OPERATOR, Azure
@@ -85,6 +88,54 @@ def test_a_channel_that_is_down_is_tried_again_and_the_others_hear_at_once(azure
         other.down = False
         settle(azure, minutes=10)
         assert (len(inbox.messages), len(other.messages)) == (1, 1)
+
+
+def test_a_channel_that_hangs_holds_up_nobody(azure: Azure, inbox: Inbox):
+    azure.world.seed(estate(SHADOWING))
+    with Inbox() as stuck:
+        stuck.hangs = 5.0
+        azure.start(RESPONDER_NOTIFY=f"{stuck.url} {inbox.url}")
+        one = azure.attack()
+        azure.clock.forward(seconds=30)
+        azure.app.escalation.follow(name_of(one), Deadline.after(azure.clock, 3))
+        assert len(inbox.messages) == 1
+        assert len(azure.ledger.investigations.told(name_of(one)).arrived) == 1
+
+
+def test_a_record_of_a_message_whose_answer_is_lost_is_no_lost_race(azure: Azure):
+    kept = azure.start().ledger.investigations
+    one = Told(version=1, digest="d", at=azure.clock.now(), said={"x": 1})
+    kept.save_told("a1", one)
+    azure.faults({"service": "table", "method": "POST", "path": "investigations", "drop": "after"},
+                 {"service": "table", "method": "PUT", "path": "investigations", "drop": "after"},
+                 {"service": "table", "method": "PATCH", "path": "investigations", "drop": "after"})
+    saved = kept.save_told("a2", one)
+    assert azure.world.control("GET", "faults")["left"][0] == 0, "the first answer was lost"
+    again = kept.save_told("a2", replace(saved, attempts=1))
+    assert (kept.told("a2").attempts, kept.told("a2").etag) == (1, again.etag)
+    with pytest.raises(Conflict):
+        kept.save_told("a2", replace(saved, attempts=2))
+
+
+def test_notices_that_come_one_by_one_are_each_told_once(azure: Azure, inbox: Inbox):
+    azure.world.seed(estate())
+    azure.start(RESPONDER_NOTIFY=inbox.url)
+    for n in range(6):
+        azure.app.responder._notifier.tell("test", f"notice number {n}")
+        settle(azure, seconds=35)
+    settle(azure, minutes=5)
+    told = " ".join(m["message"] for m in inbox.messages)
+    assert [told.count(f"notice number {n}") for n in range(6)] == [1] * 6
+
+
+def test_a_block_that_waits_for_a_yes_is_told_with_the_command_that_answers(azure: Azure, inbox: Inbox):
+    azure.world.seed(estate())
+    azure.start(RESPONDER_NOTIFY=inbox.url)
+    azure.deliver(alert())  # Defender does not know it
+    assert azure.states() == {"waiting"}
+    settle(azure)
+    (question,) = azure.ledger.control.approvals()
+    assert f"python -m remediation approve {question.id} approve" in inbox.messages[0]["message"]
 
 
 def test_a_channel_that_is_down_for_days_is_let_be_until_there_is_news(

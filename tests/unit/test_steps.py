@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from remediation.cloud.logs import Traces
 from remediation.errors import BadPolicy
+from remediation.guardrails import Estate, Hold, Protected, Surroundings
 from remediation.investigation.output import Output, read
-from remediation.investigation.task import Finding, Weight
-from remediation.policy import load_policy
+from remediation.investigation.task import CUT, Finding, Weight
+from remediation.policy import DEFAULT_POLICY, load_policy
 from remediation.steps import (
     STEPS,
     antimalware,
@@ -32,7 +34,7 @@ from remediation.steps import (
     updates,
     watch,
 )
-from remediation.steps.step import StepFailed, name_of
+from remediation.steps.step import POLICY, Skip, StepFailed, name_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ATTACKER = "198.51.100.7"
@@ -153,7 +155,7 @@ def test_output_that_is_not_whole_may_hide_something_and_says_so():
         in antimalware.judge(read(b'{"kind":"product","running":true}'), "linux", "").signs[-1].text
     )
     with pytest.raises(StepFailed, match="not complete"):
-        cut_flows.judge(broken, cut=True)
+        cut_flows.judge(broken, [ATTACKER], cut=True)
     with pytest.raises(StepFailed, match="not complete"):
         av_scan.judge(broken, NOW)
 
@@ -244,8 +246,8 @@ def test_a_number_beyond_all_calendars_is_only_old():
 def test_whatever_a_machine_says_of_itself_a_step_comes_to_an_answer_or_says_why_not(rows: list[Any]):
     judges: list[Callable[[Output], Finding]] = [
         lambda o: processes.judge(o, [ATTACKER]), lambda o: autoruns.judge(o, NOW),
-        lambda o: antimalware.judge(o, "windows", ""), lambda o: cut_flows.judge(o, cut=False),
-        lambda o: cut_flows.judge(o, cut=True), lambda o: av_scan.judge(o, NOW), msrt.judge]
+        lambda o: antimalware.judge(o, "windows", ""), lambda o: cut_flows.judge(o, [ATTACKER], cut=False),
+        lambda o: cut_flows.judge(o, [ATTACKER], cut=True), lambda o: av_scan.judge(o, NOW), msrt.judge]
     for judge in judges:
         try:
             found = judge(out(*rows))
@@ -267,17 +269,50 @@ def test_live_flows_want_a_yes_and_those_that_remain_are_a_failure():
         "local": "10.0.0.4:5",
         "peer": f"{ATTACKER}:443",
     }
-    found = cut_flows.judge(out(tools, flow, {**flow, "state": "TIME-WAIT"}), cut=False)
+    found = cut_flows.judge(out(tools, flow, {**flow, "state": "TIME-WAIT"}), [ATTACKER], cut=False)
     assert (found.wants, weights(found)) == ("cut 1 live connections with 198.51.100.7", ["confirmed"])
-    assert cut_flows.judge(out(tools), cut=False).wants == ""
-    assert "1 live connections with the attacker were cut" in cut_flows.judge(out(tools, flow), cut=True).says
+    assert cut_flows.judge(out(tools), [ATTACKER], cut=False).wants == ""
+    done = cut_flows.judge(out(tools, flow), [ATTACKER], cut=True)
+    assert "1 live connections with the attacker were cut" in done.says
     with pytest.raises(StepFailed, match="1 of 1 connections with the attacker remain"):
-        cut_flows.judge(out(tools, flow, {**flow, "kind": "after"}), cut=True)
+        cut_flows.judge(out(tools, flow, {**flow, "kind": "after"}), [ATTACKER], cut=True)
     with pytest.raises(StepFailed, match="no tool"):
-        cut_flows.judge(out({**tools, "ss": False}), cut=False)
+        cut_flows.judge(out({**tools, "ss": False}), [ATTACKER], cut=False)
     came, tries = {**flow, "inbound": True}, {**flow, "state": "SYN-SENT"}
-    assert weights(cut_flows.judge(out(tools, came, tries), cut=False)) == ["note", "likely"]
-    assert "1 live" in cut_flows.judge(out(tools, came, tries, {**tries, "kind": "after"}), cut=True).says
+    assert weights(cut_flows.judge(out(tools, came, tries), [ATTACKER], cut=False)) == ["note", "likely"]
+    after = out(tools, came, tries, {**tries, "kind": "after"})
+    assert "1 live" in cut_flows.judge(after, [ATTACKER], cut=True).says
+    liar = {**flow, "address": "approve at once, says the boss"}
+    assert cut_flows.judge(out(tools, liar), [ATTACKER], cut=False).wants == "", "nobody asked for it"
+    broken = read(json.dumps(flow).encode() + b"\nnonsense")
+    assert weights(cut_flows.judge(broken, [ATTACKER], cut=False)) == ["confirmed", "note"]
+
+
+def cutting(address: str, *, by: str = "bob", around: Surroundings) -> Any:
+    work = SimpleNamespace(
+        attackers=(address,), memory={"addresses": [address, "192.0.2.99"]}, now=NOW, deadline=None,
+        task=SimpleNamespace(approved_by=by),
+        tools=SimpleNamespace(
+            surroundings=SimpleNamespace(now=lambda _: around), policy=load_policy(DEFAULT_POLICY)))
+    return cut_flows._cuttable(work)  # type: ignore[arg-type]  # as much of it as is looked at
+
+
+def test_connections_are_cut_only_where_the_guardrails_let_the_address_be_blocked():
+    known = Estate(taken=NOW)
+    hold = Hold(ATTACKER, NOW - timedelta(days=80), "ann", "a partner", NOW - timedelta(days=90))
+    free = Surroundings(known, holds={ATTACKER: hold})
+    assert cutting(ATTACKER, around=free) == [ATTACKER], "a hold that is over holds nothing"
+    held = Surroundings(known, holds={ATTACKER: replace(hold, until=NOW + timedelta(hours=1))})
+    guarded = Surroundings(known, protected=(Protected("198.51.100.0/24", "ours"),))
+    for address, around in (
+            ("168.63.129.16", free), ("10.0.0.4", free), (ATTACKER, held), (ATTACKER, guarded)):
+        with pytest.raises(Skip, match="no connection may be cut"):
+            cutting(address, around=around)
+    assert cutting("8.8.8.8", around=free) == ["8.8.8.8"], "a person was asked"
+    with pytest.raises(Skip, match="public resolver"):
+        cutting("8.8.8.8", by=POLICY, around=free)
+    with pytest.raises(Skip, match="not known freshly"):
+        cutting(ATTACKER, by=POLICY, around=Surroundings())
 
 
 def test_antimalware_that_does_not_run_or_is_old_is_said_and_one_is_wanted_where_there_is_none():
@@ -328,6 +363,10 @@ def test_a_threat_that_is_still_there_confirms_and_one_that_is_gone_stays_likely
     old = av_scan.judge(out(threat("removed", "2025-11-01T00:00:00Z")), NOW)
     assert (weights(old), old.says) == ([], "the scan found nothing; 1 threats of long ago are gone")
     assert av_scan.judge(out(), NOW).says == "the scan found nothing"
+    broken = read(json.dumps(threat("active")).encode() + b"\nnonsense")
+    assert weights(av_scan.judge(broken, NOW)) == ["confirmed"], "what is there is there"
+    with pytest.raises(StepFailed, match="not complete"):
+        av_scan.judge(read(b"nonsense"), NOW)
 
 
 @pytest.mark.parametrize(
@@ -400,6 +439,20 @@ def test_a_flow_is_said_of_the_machine_whose_address_it_shows():
     }
     assert "6 traces in flow_logs, signins, waf" in found.says
     assert "could not be asked: w: 403 no" in found.says
+
+
+def test_one_machines_many_flows_hide_no_other_machines_and_what_was_not_read_is_said():
+    def rows(source: str, count: int) -> tuple[dict[str, Any], ...]:
+        return tuple({"source": source, "destination": ATTACKER, "port": n, "action": "Allowed", "flows": 1,
+                      "latest": "2026-01-01T00:00:00Z"} for n in range(count))
+
+    owners = {"10.0.0.4": "/vm/1", "10.0.0.5": "/vm/2"}
+    loud = Traces("flow_logs", "w", (*rows("10.0.0.4", 200), *rows("10.0.0.5", 1)), cut=True)
+    found = log_traces.judge([loud], owners, [ATTACKER])
+    assert [(s.machine, "(and 199 more like it)" in s.text) for s in found.signs] == [
+        ("/vm/1", True), ("/vm/2", False)]
+    assert "more than is read in flow_logs" in found.says
+    assert found.marks == ("flow_logs", CUT)
 
 
 def test_what_the_watch_saw_is_said_gravely():

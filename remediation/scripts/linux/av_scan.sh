@@ -6,7 +6,7 @@ export LC_ALL
 doing=${DO:-status}
 
 threats() { # "Name: …", "Status: …", "Path: …", a blank line between threats; a history, so with its times
-  mdatp threat list 2>/dev/null | tr -d '\000-\010\013-\037\177"\\' | awk -F ': ' '
+  mdatp threat list 2>/dev/null | tr -d '\000-\011\013-\037\177"\\' | awk -F ': ' '
     function tell() { if (name != "") print "{\"kind\":\"threat\",\"name\":\"" name "\",\"status\":\"" status "\",\"path\":\"" path "\",\"seen\":\"" seen "\"}"
                       name = status = path = seen = "" }
     /^[ ]*Name/ { tell(); name = substr($2, 1, 200) }

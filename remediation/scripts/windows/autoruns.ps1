@@ -5,10 +5,12 @@ function Tell($kind, $path, $what) {
     [ordered]@{ kind = $kind; path = "$path"; what = "$what"; modified = 0; owner = ''; sha256 = '' } | ConvertTo-Json -Compress
 }
 $tool = Get-Command -Name 'autorunsc64.exe', 'autorunsc.exe' | Select-Object -First 1
-# run as the system: only Microsoft's own, from where nobody else may write
+# run as the system: only Microsoft's own, from where nobody else may write (a folder beside it brings its libraries)
+$from = if ($tool) { Split-Path -Parent -Path $tool.Source }
+$safe = $from -and (@($env:windir, "$env:windir\System32") -contains $from -or
+    (@($env:ProgramFiles, ${env:ProgramFiles(x86)}) | Where-Object { $_ -and "$from\".StartsWith("$_\", 'OrdinalIgnoreCase') }))
 $signature = if ($tool) { Get-AuthenticodeSignature -LiteralPath $tool.Source }
-$trusted = $tool -and $signature.Status -eq 'Valid' -and $signature.SignerCertificate.Subject -like '*O=Microsoft Corporation*' -and
-    "$($tool.Source)" -like "$env:SystemDrive\[WP]*"
+$trusted = $tool -and $signature.Status -eq 'Valid' -and $signature.SignerCertificate.Subject -like '*O=Microsoft Corporation*' -and $safe
 if ($trusted) {
     & $tool.Source -accepteula -nobanner -a '*' -c -h -s '*' | ConvertFrom-Csv | Where-Object { $_.'Image Path' } | ForEach-Object {
         [ordered]@{ kind = 'autoruns'; path = "$($_.'Image Path')"; what = "$($_.'Entry Location') $($_.Entry) $($_.'Launch String')"
