@@ -2,7 +2,7 @@
 # Each does all its own set-up, in .venv; only Python 3.13, make and git need be there.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check conformance bench bench-quick chaos soak clean
+.PHONY: help setup demo test check conformance bench bench-quick chaos soak deploy undeploy clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -49,6 +49,10 @@ check: setup ## lint, types, import contracts, Bicep
 	@if [ -f ../shared/tools/bicepcheck/bicepcheck.py ]; then \
 	  $(PY) ../shared/tools/bicepcheck/bicepcheck.py --strict infra/*.bicep infra/modules/*.bicep; \
 	else echo "bicepcheck is not here: Bicep is not checked"; fi
+	@if command -v bicep > /dev/null 2>&1; then \
+	  for f in infra/*.bicep; do bicep build "$$f" --stdout > /dev/null && bicep lint "$$f"; done; \
+	else echo "the Bicep compiler is not on PATH: not compiled"; fi
+	@for f in infra/*.sh; do sh -n "$$f"; done
 
 bench: setup ## measure side by side with what people use today (an hour)
 	$(PY) -m bench
@@ -64,6 +68,12 @@ soak: setup ## alerts at a steady rate for half an hour, while blocks end all th
 
 conformance: setup ## compare the sandbox with recorded Azure traffic, in detail
 	$(PY) -m tests.conformance
+
+deploy: ## infrastructure, code and event subscriptions into the subscription that az is signed in to
+	./infra/deploy.sh
+
+undeploy: setup ## lift live blocks, then take the service away; the ledger and the evidence stay
+	./infra/undeploy.sh
 
 clean: ## remove what was installed and built
 	rm -rf $(VENV) build

@@ -10,6 +10,9 @@ param functionAppName string
 @description('The function that takes alerts.')
 param functionName string = 'on_alert'
 
+@description('The function that takes ticks: the second driver of the sweep.')
+param tickFunctionName string = 'on_tick'
+
 @description('STORAGE_ACCOUNT_NAME of the first step: dead letters go to its container deadletter.')
 param storageAccountName string
 
@@ -22,6 +25,10 @@ resource functionApp 'Microsoft.Web/sites@2024-11-01' existing = {
 
   resource handler 'functions' existing = {
     name: functionName
+  }
+
+  resource ticked 'functions' existing = {
+    name: tickFunctionName
   }
 }
 
@@ -54,6 +61,25 @@ resource toFunction 'Microsoft.EventGrid/topics/eventSubscriptions@2025-02-15' =
         }
       }
     }
+  }
+}
+
+resource ticks 'Microsoft.EventGrid/topics/eventSubscriptions@2025-02-15' = {
+  parent: topic
+  name: 'ticks'
+  properties: {
+    destination: {
+      endpointType: 'AzureFunction'
+      properties: {
+        resourceId: functionApp::ticked.id
+        maxEventsPerBatch: 1
+        preferredBatchSizeInKilobytes: 64
+      }
+    }
+    eventDeliverySchema: 'CloudEventSchemaV1_0'
+    filter: { includedEventTypes: ['Responder.Tick'] }
+    // an old tick is no use: another comes
+    retryPolicy: { maxDeliveryAttempts: 2, eventTimeToLiveInMinutes: 5 }
   }
 }
 

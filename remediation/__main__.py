@@ -2,8 +2,8 @@
 to a deployed app's HTTP API.
 
     python -m remediation explain FILE [--json] [--url URL --key KEY]
-    python -m remediation blocks|replay|revoke|approvals|approve|alert|pack|investigate|firewall|health … \
-        --url URL --key KEY
+    python -m remediation blocks|replay|revoke|approvals|approve|pause|resume|protected|alert|pack|investigate|
+        firewall|health … --url URL --key KEY
     python -m remediation evidence verify FOLDER-OR-ALERT [--seal SEAL | --url URL --key KEY]
 """
 
@@ -65,6 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("id")
     one.add_argument("decision", choices=["approve", "reject"])
     one.add_argument("--reason", required=True)
+    one = _remote(verbs, "pause", "stop acting", _pause)
+    one.add_argument("--reason", required=True)
+    one.add_argument("--lift", choices=["due", "none", "all"], default="due",
+                     help="meanwhile lift what is due (unless told), nothing, or every block now")
+    one = _remote(verbs, "resume", "act again", _resume)
+    one.add_argument("--reason", required=True)
+    one = _remote(
+        verbs, "protected", "the addresses that are never blocked; with a file, replace them", _protected)
+    one.add_argument("file", nargs="?", type=Path, help='a list of {"prefix": "…", "reason": "…"}')
     one = _remote(verbs, "firewall", "rogue firewall rules: list, scan, say yes or no, approve, put back",
                   _firewall)
     one.add_argument("verb", choices=["list", "scan", *ABOUT_ONE])
@@ -210,6 +219,25 @@ def _revoke(args: argparse.Namespace) -> int:
     if args.hold_hours is not None:
         body["holdHours"] = args.hold_hours
     return _call(args, "POST", "blocks/revoke", body=body)
+
+
+def _pause(args: argparse.Namespace) -> int:
+    return _call(args, "POST", "pause", body={"reason": args.reason, "lift": args.lift})
+
+
+def _resume(args: argparse.Namespace) -> int:
+    return _call(args, "POST", "resume", body={"reason": args.reason})
+
+
+def _protected(args: argparse.Namespace) -> int:
+    if args.file is None:
+        return _call(args, "GET", "protected")
+    try:
+        given = json.loads(args.file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        print(f"{args.file}: cannot be read: {error}", file=sys.stderr)
+        return EXIT_BAD
+    return _call(args, "PUT", "protected", body={"protected": given})
 
 
 def _approvals(args: argparse.Namespace) -> int:

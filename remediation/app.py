@@ -58,6 +58,8 @@ from remediation.surroundings import SurroundingsReader
 from remediation.survey import Survey
 from remediation.sweep import Sweep, Swept
 
+TICK_SECONDS = 25.0
+
 
 @dataclass(frozen=True, slots=True)
 class App:
@@ -99,6 +101,10 @@ class App:
     def on_timer(self) -> Swept:
         """The sweep's own driver."""
         return self.sweep.run(self.sweep.budget())
+
+    def on_tick(self) -> bool:
+        """The sweep's second driver → did it have to sweep? Event Grid waits for half a minute."""
+        return self.sweep.if_overdue(Deadline.after(self.clock, TICK_SECONDS))
 
     def on_commit(self, message: str) -> None:
         """A message of the commit queue."""

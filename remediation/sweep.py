@@ -98,20 +98,22 @@ class Sweep:
         """The time one timer-driven sweep may take: until shortly before the next."""
         return Deadline.after(self._clock, max(10.0, self._settings.sweep_seconds * 0.9))
 
-    def if_overdue(self, deadline: Deadline) -> None:
-        """The second driver: any trigger runs a short sweep if the timer seems to have stopped."""
+    def if_overdue(self, deadline: Deadline) -> bool:
+        """The second driver: any trigger runs a short sweep if the timer seems to have stopped → did it?"""
         now = self._clock.now()
         late = timedelta(seconds=self._settings.sweep_seconds * OVERDUE)
         if now - self._swept_at < late or deadline.over:
-            return
+            return False
         try:
             last = self._ledger.control.last_job("sweep") or self._swept_at
             self._swept_at = max(last, self._swept_at)
             if now - last >= late:
                 say(_log, "sweep-overdue", level=logging.WARNING, last=utc(last))
                 self.run(deadline)
+                return True
         except RemediationError as error:  # the trigger's own work is done, and its answer stands
             say(_log, "sweep-overdue", level=logging.WARNING, error=str(error))
+        return False
 
     def run(self, deadline: Deadline) -> Swept:
         """Follow every hint that is due, then the jobs that are. Never raises for one bad hint."""

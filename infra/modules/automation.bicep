@@ -7,8 +7,29 @@ param tags object
 @description('The Logic App whose Request trigger is named manual.')
 param logicAppId string
 
-@description('Alert severities forwarded. The C2 alert is Medium: a filter on High alone misses it.')
-param severities ('high' | 'medium' | 'low' | 'informational')[] = ['high', 'medium']
+@description('Alert severities forwarded. The alert about a command and control centre is Medium: High alone misses it.')
+param severities ('high' | 'medium' | 'low' | 'informational')[]
+
+@description('Beginnings of alert types forwarded; empty: all.')
+param alertTypes string[]
+
+// rules of a set are all to hold, of the sets one: a set for each severity, and for each of these with each type
+var bySeverity = map(severities, s => [
+  {
+    propertyJPath: 'Severity'
+    propertyType: 'String'
+    operator: 'Equals'
+    expectedValue: s
+  }
+])
+var byType = flatten(map(bySeverity, rules => map(alertTypes, t => concat(rules, [
+  {
+    propertyJPath: 'AlertType'
+    propertyType: 'String'
+    operator: 'StartsWith'
+    expectedValue: t
+  }
+]))))
 
 resource automation 'Microsoft.Security/automations@2023-12-01-preview' = {
   name: 'forward-alerts'
@@ -26,18 +47,7 @@ resource automation 'Microsoft.Security/automations@2023-12-01-preview' = {
     sources: [
       {
         eventSource: 'Alerts'
-        ruleSets: [
-          for severity in severities: {
-            rules: [
-              {
-                propertyJPath: 'Severity'
-                propertyType: 'String'
-                expectedValue: severity
-                operator: 'Equals'
-              }
-            ]
-          }
-        ]
+        ruleSets: [for rules in (empty(alertTypes) ? bySeverity : byType): { rules: rules }]
       }
     ]
     actions: [

@@ -15,12 +15,16 @@ from typing import Any
 from remediation.cloud.clients import EMULATOR, Clients
 from remediation.cloud.failures import translated
 from remediation.cloud.retry import briefly
-from remediation.errors import Conflict, Invalid, NotFound
+from remediation.errors import Conflict, Forbidden, Invalid, NotFound
 from remediation.investigation.seals import sha256
 from remediation.settings import Settings
 
 KEY_LASTS = timedelta(hours=12)
 MOST_COLLISIONS = 100
+
+
+INCOMING = "-incoming"
+"""The container of what machines write is named after that of the evidence."""
 
 
 class EvidenceStore:
@@ -30,7 +34,7 @@ class EvidenceStore:
         self._clients = clients
         self._settings = settings
         self._container = settings.evidence_container
-        self._incoming = f"{settings.evidence_container}-incoming"
+        self._incoming = settings.evidence_container + INCOMING
 
     @contextmanager
     def _blob(self, container: str, name: str) -> Iterator[Any]:
@@ -43,12 +47,8 @@ class EvidenceStore:
         stem, dot, kind = name.rpartition(".")
         for n in range(1, MOST_COLLISIONS + 1):
             tried = name if n == 1 else f"{stem}-{n}{dot}{kind}"
-            try:
-                self._write(f"{folder_of(alert_id)}/{tried}", data)
-            except Conflict:
-                if self.read(alert_id, tried) != data:
-                    continue
-            return tried, sha256(data)
+            if self.keep_as(alert_id, tried, data):
+                return tried, sha256(data)
         raise Invalid(f"{name}: {MOST_COLLISIONS} files of that name are there already")
 
     def keep_as(self, alert_id: str, name: str, data: bytes) -> bool:
@@ -57,6 +57,11 @@ class EvidenceStore:
             self._write(f"{folder_of(alert_id)}/{name}", data)
         except Conflict:
             return self.read(alert_id, name) == data
+        except Forbidden:  # who may only add is told so of a file that is there
+            held = self.read(alert_id, name)
+            if held is None:
+                raise
+            return held == data
         return True
 
     def _write(self, path: str, data: bytes) -> None:
@@ -74,7 +79,7 @@ class EvidenceStore:
         """A file of an alert; None if it is not there."""
         try:
             with self._blob(self._container, f"{folder_of(alert_id)}/{name}") as blob:
-                return bytes(blob.download_blob().readall())
+                return bytes(blob.download_blob(decompress=False).readall())
         except NotFound:
             return None
 
@@ -106,7 +111,8 @@ class EvidenceStore:
             signature = generate_blob_sas(
                 service.account_name or "", self._incoming, name, expiry=until,
                 permission=BlobSasPermissions(read=True, create=True, add=True, write=True), **key)
-        self._make(self._incoming)
+        if held:  # in Azure it is made by infra/: who hands out addresses may not make containers
+            self._make(self._incoming)
         with self._blob(self._incoming, name) as blob:
             return f"{blob.url}?{signature}"
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from remediation.errors import Forbidden
 from remediation.inputs import Request
 from remediation.investigation.seals import verify
 from remediation.investigation.task import TaskState
@@ -693,6 +694,19 @@ def test_what_a_machine_says_of_its_outputs_encoding_is_not_believed(azure: Azur
     with BlobClient.from_blob_url(address) as blob:
         blob.upload_blob(bomb, content_settings=ContentSettings(content_encoding="gzip,gzip"))
     assert store.arrived("bomb.jsonl", 2**20) == (bomb, False)
+
+
+def test_evidence_that_may_only_be_added_is_kept_once_and_read_back(azure: Azure):
+    store = azure.start().store
+    first = store.keep("a1", "vm-x.json", b"1")
+    refused = {"service": "blob", "method": "PUT", "path": "vm-x.json", "status": 403, "times": 9,
+               "headers": {"x-ms-error-code": "AuthorizationPermissionMismatch"}}
+    azure.faults(refused)
+    assert store.keep("a1", "vm-x.json", b"1") == first, "it is there, and may not be written again"
+    assert store.keep("a1", "vm-x.json", b"2")[0] == "vm-x-2.json"
+    azure.faults({**refused, "path": "vm-y"})
+    with pytest.raises(Forbidden):
+        store.keep("a1", "vm-y.json", b"1")
 
 
 def test_a_copy_of_a_message_does_nothing_twice(azure: Azure):

@@ -563,6 +563,16 @@ def test_the_health_answer_stands_though_the_overdue_sweep_cannot_run(azure: Azu
     assert reply.body["checks"]["ledger"]["ok"] is False
 
 
+def test_a_tick_from_outside_lifts_what_is_due_where_the_timer_has_stopped(azure: Azure):
+    azure.world.seed(estate())
+    azure.attack()
+    azure.sweep()
+    assert azure.app.on_tick() is False, "the timer runs: nothing is done twice"
+    azure.clock.forward(hours=24.5)
+    assert azure.app.on_tick() is True
+    assert azure.owned() == {}
+
+
 @pytest.mark.parametrize("name", ["AzureCloudd"])
 def test_a_misspelt_service_tag_makes_every_address_ask(azure: Azure, tmp_path: Path, name: str):
     policy(azure, tmp_path, ('["AzureCloud",', f'["{name}",'))

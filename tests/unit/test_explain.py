@@ -126,3 +126,28 @@ def test_what_an_app_found_is_shown_beside_what_the_alert_says():
     assert "inbound  198.51.100.7   effective on nsg-web" in text
     assert "machine    /agw\n" in text + "\n"
     assert "notice     2 machines are not traced" in text
+
+
+def test_people_pause_resume_and_keep_the_protected_list_from_the_command_line(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    import requests
+
+    asked: list[tuple[str, str, Any]] = []
+
+    def request(method: str, url: str, **given: Any) -> requests.Response:
+        asked.append((method, url, json.loads(given["data"]) if given["data"] else None))
+        answer = requests.Response()
+        answer.status_code, answer._content = 200, b"{}"
+        return answer
+
+    monkeypatch.setattr(requests, "request", request)
+    where = ["--url", "http://127.0.0.1:9"]
+    (tmp_path / "list.json").write_text('[{"prefix": "198.51.100.0/24", "reason": "ours"}]')
+    assert main(["pause", "--reason", "x", *where]) == main(["resume", "--reason", "y", *where]) == 0
+    assert main(["protected", *where]) == main(["protected", str(tmp_path / "list.json"), *where]) == 0
+    assert main(["protected", str(tmp_path / "none.json"), *where]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert [(m, u.rpartition("/")[2], b) for m, u, b in asked] == [
+        ("POST", "pause", {"reason": "x", "lift": "due"}), ("POST", "resume", {"reason": "y"}),
+        ("GET", "protected", None),
+        ("PUT", "protected", {"protected": [{"prefix": "198.51.100.0/24", "reason": "ours"}]})]

@@ -1,0 +1,85 @@
+// What the Functions host needs: code packages, queues, dead letters. No shared keys, nothing public.
+@description('Name of the account: 3 to 24 letters and digits.')
+@minLength(3)
+@maxLength(24)
+param name string
+
+@description('Region.')
+param location string
+
+@description('Tags.')
+param tags object
+
+@description('Names of the containers of code packages, one for each app.')
+param packageContainers string[]
+
+@description('The container of events that could not be delivered.')
+param deadLetterContainer string
+
+@description('Names of the queues.')
+param queues string[]
+
+@description('Only by private endpoints, but for Azure services that deliver dead letters?')
+param private bool
+
+@description('Days for which packages and dead letters can be brought back after they were deleted.')
+@minValue(1)
+@maxValue(365)
+param deletedKeptDays int = 7
+
+resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
+  name: name
+  location: location
+  tags: tags
+  sku: { name: 'Standard_ZRS' }
+  kind: 'StorageV2'
+  properties: {
+    accessTier: 'Hot'
+    allowBlobPublicAccess: false
+    allowCrossTenantReplication: false
+    allowSharedKeyAccess: false
+    defaultToOAuthAuthentication: true
+    minimumTlsVersion: 'TLS1_2'
+    supportsHttpsTrafficOnly: true
+    publicNetworkAccess: 'Enabled'
+    networkAcls: {
+      // Event Grid, whose dead letters come from outside the network, is a trusted service
+      bypass: 'AzureServices'
+      defaultAction: private ? 'Deny' : 'Allow'
+    }
+  }
+
+  resource blobs 'blobServices' = {
+    name: 'default'
+    properties: {
+      deleteRetentionPolicy: { enabled: true, days: deletedKeptDays }
+      containerDeleteRetentionPolicy: { enabled: true, days: deletedKeptDays }
+    }
+
+    resource packages 'containers' = [
+      for one in packageContainers: {
+        name: one
+      }
+    ]
+
+    resource deadLetters 'containers' = {
+      name: deadLetterContainer
+    }
+  }
+
+  resource queueService 'queueServices' = {
+    name: 'default'
+
+    resource named 'queues' = [
+      for one in queues: {
+        name: one
+      }
+    ]
+  }
+}
+
+output id string = account.id
+output name string = account.name
+output blobEndpoint string = account.properties.primaryEndpoints.blob
+output queueEndpoint string = account.properties.primaryEndpoints.queue
+output tableEndpoint string = account.properties.primaryEndpoints.table
