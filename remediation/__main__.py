@@ -2,8 +2,8 @@
 to a deployed app's HTTP API.
 
     python -m remediation explain FILE [--json] [--url URL --key KEY]
-    python -m remediation blocks|replay|revoke|approvals|approve|pause|resume|protected|alert|pack|investigate|
-        firewall|health … --url URL --key KEY
+    python -m remediation blocks|replay|revoke|approvals|approve|pause|resume|protected|alert|pack|
+        investigate|firewall|health … --url URL --key KEY
     python -m remediation evidence verify FOLDER-OR-ALERT [--seal SEAL | --url URL --key KEY]
 """
 
