@@ -81,6 +81,9 @@ param workspaces string[] = []
 @description('A secret of a key vault with the channels people are told by (RESPONDER_NOTIFY), as its address; the app identity must be able to read it. Empty: none.')
 param notifySecretUri string = ''
 
+@description('Addresses of who is woken when the service itself does not work (Azure Monitor). Empty: seen in the portal alone.')
+param mailAddresses string[] = []
+
 @description('Make a topic on which other systems hear escalations?')
 param escalationTopic bool = false
 
@@ -303,6 +306,19 @@ module mayEscalate 'modules/may-escalate.bicep' = if (escalationTopic) {
     topicName: escalations!.outputs.name
     principalId: responder.outputs.principalId
     identityId: responder.outputs.identityId
+  }
+}
+
+module watch 'modules/watch.bicep' = {
+  scope: rg
+  params: {
+    token: token
+    location: location
+    tags: allTags
+    workspaceId: monitor.outputs.workspaceId
+    topicId: intake.outputs.topicId
+    logicAppIds: [intake.outputs.logicAppId, intake.outputs.tickerId]
+    mailAddresses: mailAddresses
   }
 }
 

@@ -237,7 +237,7 @@ class Responder:
             self.finish(record, error="")
             return Seen(alert.alert_id, "duplicate", f"it is {decision.alert.alert_id}")
         planned = self._clock.now()
-        self._tell(alert, plan)
+        self._tell(alert, plan, record)
         keys = self.claim(decision, explicit=False, by="")
         self._look_at_firewalls(decision.alert, plan)
         looks = self._investigator.wanted(decision.alert, plan)
@@ -285,9 +285,11 @@ class Responder:
         wait = self._resume_after * 2 ** min(record.attempts, MOST_DOUBLINGS)
         self._ledger.work.alert(record.alert_id, record.accusation, self._clock.now() + wait)
 
-    def _tell(self, alert: Alert, plan: Plan) -> None:
-        say(_log, "decided", alerts=[alert.alert_id], mode=plan.mode.value,
-            verdict=plan.verdict.value, reasons=plan.reasons,
+    def _tell(self, alert: Alert, plan: Plan, record: AlertRecord) -> None:
+        hops: dict[str, Any] = {
+            name: utc(at) for name in ("generated", "event", "received") if (at := record.time(name))}
+        say(_log, "decided", alerts=[alert.alert_id], mode=plan.mode.value, type=alert.alert_type, **hops,
+            verdict=plan.verdict.value, machines=len(plan.machines), reasons=plan.reasons,
             blocks=[[b.key.nsg_id, b.key.direction.value, b.key.address, b.ask]
                     for b in plan.blocks[:50]],
             skipped=[[s.address or s.resource_id, s.reason] for s in plan.skipped[:50]])

@@ -56,7 +56,7 @@ LATE = timedelta(days=3)
 
 @dataclass(slots=True)
 class Swept:
-    """What a sweep did."""
+    """What a sweep did. `oldest`: for so many seconds the oldest work on an NSG was due."""
 
     followed: int = 0
     committed: int = 0
@@ -64,6 +64,7 @@ class Swept:
     resumed: int = 0
     missed: int = 0
     left: int = 0
+    oldest: float = 0.0
     jobs: list[str] = field(default_factory=list)
 
 
@@ -125,14 +126,15 @@ class Sweep:
             hints = self._ledger.work.due(self._clock.now(), BATCH)
             if not hints:
                 break
+            waited = [(now - h.at).total_seconds() for h in hints if h.kind == NSG]
+            result.oldest = round(max((result.oldest, *waited)), 1)
             result.followed += len(hints)
             with ThreadPoolExecutor(THREADS, "sweep") as pool:
                 list(pool.map(lambda h: self._follow(h, deadline, result), hints))
             if len(hints) < BATCH:
                 break
         self._jobs(deadline, result)
-        if result.followed or result.jobs:
-            say(_log, "sweep", **asdict(result))
+        say(_log, "sweep", **asdict(result))  # always: that none comes is what people are woken for
         return result
 
     def _follow(self, hint: Hint, deadline: Deadline, result: Swept) -> None:

@@ -197,4 +197,6 @@ resource tickerLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' =
 }
 
 output topicName string = topic.name
+output topicId string = topic.id
+output tickerId string = ticker.id
 output logicAppId string = forwarder.id

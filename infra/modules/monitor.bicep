@@ -37,6 +37,4 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
 }
 
 output workspaceId string = workspace.id
-output workspaceGuid string = workspace.properties.customerId
 output insightsName string = insights.name
-output insightsConnection string = insights.properties.ConnectionString

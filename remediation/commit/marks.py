@@ -40,8 +40,13 @@ def save(parts: Parts, work: Round) -> bool:
         parts.ledger.alerts.notes(alert_id, parts.clock.now(), actions)
     saved, lost = parts.ledger.blocks.save(work.changed.values())
     for block in saved:
+        first: dict[str, Any] = {}
+        if block.claimed is not None and block.proven is not None and block.proven == block.first_proven:
+            seconds = (block.proven - block.claimed).total_seconds()
+            first = {"decisive": block.decisive, "seconds": round(seconds, 2)}
         say(_log, "block", alerts=block.alerts, state=block.state.value, nsg=block.key.nsg_id,
-            direction=block.key.direction.value, address=block.key.address, detail=block.detail)
+            direction=block.key.direction.value, address=block.key.address, detail=block.detail,
+            **first)
         if block.ended is not None:
             parts.ledger.blocks.end(block)
     if lost:

@@ -190,6 +190,66 @@ def test_the_automations_filter_lets_the_alert_about_a_command_and_control_centr
     assert "Medium" in estate[1]
 
 
+BICEP = {p: p.read_text() for p in sorted(INFRA.rglob("*.bicep"))}
+
+
+def resources(kind: str) -> list[str]:
+    """The text of every resource of a type that is made (not `existing`)."""
+    begins = re.compile(rf"^resource \w+ '{re.escape(kind)}@[\w-]+' = (?!\w)", re.MULTILINE)
+    return [block(text[hit.start():], "{") for text in BICEP.values() for hit in begins.finditer(text)]
+
+
+def test_no_storage_account_has_keys_or_shows_anything_to_strangers():
+    accounts = resources("Microsoft.Storage/storageAccounts")
+    assert len(accounts) == 2
+    for one in accounts:
+        for line in ("allowSharedKeyAccess: false", "allowBlobPublicAccess: false", "minimumTlsVersion: 'TLS1_2'",
+                     "supportsHttpsTrafficOnly: true", "allowCrossTenantReplication: false",
+                     "defaultAction: private ? 'Deny' : 'Allow'", "deleteRetentionPolicy: { enabled: true"):
+            assert line in one, line
+        assert "publicAccess" not in one, "a container"
+
+
+def test_nobody_comes_in_by_a_password_or_from_anywhere():
+    (site,) = resources("Microsoft.Web/sites")
+    for line in ("httpsOnly: true", "minTlsVersion: '1.2'", "ftpsState: 'Disabled'",
+                 "ipSecurityRestrictionsDefaultAction: 'Deny'"):
+        assert line in site, line
+    assert site.count("properties: { allow: false }") == 2, "basic publishing, by FTP and by SCM"
+    topics = resources("Microsoft.EventGrid/topics")
+    assert len(topics) == 2
+    assert all("disableLocalAuth: true" in t and "minimumTlsVersionAllowed: '1.2'" in t for t in topics)
+    assert all("disableLocalAuth: true" in w.lower().replace("disablelocalauth", "disableLocalAuth")
+               for kind in ("Microsoft.OperationalInsights/workspaces", "Microsoft.Insights/components")
+               for w in resources(kind))
+    (auth,) = resources("Microsoft.Web/sites/config")
+    assert "excludedPaths: ['/runtime/webhooks/eventgrid']" in auth
+    assert "unauthenticatedClientAction: 'Return401'" in auth
+
+
+def test_no_template_holds_or_shows_a_secret():
+    for path, text in BICEP.items():
+        assert not re.search(r"\blist(Keys|AccountSas|ServiceSas)\(|\.listKeys\(", text), path
+        shown = [line for line in text.splitlines() if line.startswith("output ")]
+        assert not any(re.search(r"key|secret|callback|ConnectionString", line) for line in shown), path
+    assert [p.name for p, text in BICEP.items() if "listCallbackUrl(" in text] == ["automation.bicep"]
+
+
+def test_names_of_assignments_stay_the_same_when_deployed_again():
+    for path, text in BICEP.items():
+        for name in re.findall(r"name: guid\(.*\)", text):
+            assert "principalId" not in name, f"{path}: {name}"
+
+
+def test_evidence_may_be_added_and_read_and_nothing_else():
+    role = (INFRA / "modules" / "evidence-role.bicep").read_text()
+    rights = re.findall(r"'(Microsoft\.Storage[^']+)'", block(role, "dataActions: ["))
+    assert {r.rpartition("blobs/")[2] for r in rights} == {"read", "add/action"}
+    for one in ("b7e6dc6d-f1e8-4753-8033-0f276bb0955b", "ba92f5b4-2d11-453d-a403-e96b0029c9fe"):
+        for line in [x for x in SITE.splitlines() if one in x]:
+            assert "'host'" in line or "subscriptionResourceId" in line, "no such role on the ledger"
+
+
 def test_capabilities_name_no_wildcard_that_writes_and_no_right_over_rights():
     for word, actions in capabilities().items():
         for action in actions:
