@@ -18,12 +18,14 @@ from typing import Any
 
 import pytest
 
+from remediation.cloud.logs import SOURCES
 from remediation.errors import Forbidden
 from remediation.inputs import Request
 from remediation.investigation.seals import verify
 from remediation.investigation.task import TaskState
-from remediation.model import Caller
+from remediation.model import Caller, utc
 from remediation.steps import STEPS
+from remediation.steps.log_traces import PEOPLE
 from tests.azure import OPERATOR, Azure
 from tests.estate import ATTACKER, COMPUTE, SECOND, SUB, alert, estate, name_of, nsg_path
 from tests.inquiry import GUEST_IDENTITY, WORKSPACE, Inquiry, machine, site
@@ -843,6 +845,24 @@ def test_the_watch_proves_anew_and_tells_when_a_flow_comes_through(
     assert after.signs[0].weight.value == "likely"
     assert any("in spite of the block" in n for n in azure.notices("watch"))
     assert asked == [nsg_path("nsg").lower()], "it is proven anew"
+
+
+def test_the_watch_asks_every_source_though_one_call_has_time_for_one(
+        azure: Azure, monkeypatch: pytest.MonkeyPatch):
+    azure.world.seed(site({}))
+    logs(azure, flow())
+    inquiry = Inquiry(azure, GUEST_QUEUE="")
+    inquiry.begin()
+    monkeypatch.setattr("remediation.cloud.logs.LEAST_SECONDS", 1e9)
+    machine_sources = [s for s in SOURCES if s not in PEOPLE]
+    for n, _ in enumerate(machine_sources, 1):
+        assert inquiry.of("watch").memory.get("looks", 0) == 0
+        inquiry.due(inquiry.of("watch"))
+        inquiry.deliver(inquiry.of("watch"))
+        assert inquiry.of("watch").memory["asked"] == n % len(machine_sources)
+    task = inquiry.of("watch")
+    assert (task.memory["looks"], "from" in task.memory) == (1, False)
+    assert task.memory["until"] < utc(azure.clock.now()), "the next look begins where this one did"
 
 
 def test_people_hear_two_hours_before_a_block_ends_and_of_a_dismissed_alert(azure: Azure):

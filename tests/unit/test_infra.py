@@ -203,8 +203,9 @@ def test_no_storage_account_has_keys_or_shows_anything_to_strangers():
     accounts = resources("Microsoft.Storage/storageAccounts")
     assert len(accounts) == 2
     for one in accounts:
-        for line in ("allowSharedKeyAccess: false", "allowBlobPublicAccess: false", "minimumTlsVersion: 'TLS1_2'",
-                     "supportsHttpsTrafficOnly: true", "allowCrossTenantReplication: false",
+        for line in ("allowSharedKeyAccess: false", "allowBlobPublicAccess: false",
+                     "minimumTlsVersion: 'TLS1_2'", "supportsHttpsTrafficOnly: true",
+                     "allowCrossTenantReplication: false",
                      "defaultAction: private ? 'Deny' : 'Allow'", "deleteRetentionPolicy: { enabled: true"):
             assert line in one, line
         assert "publicAccess" not in one, "a container"
