@@ -275,6 +275,7 @@ module guest 'modules/function-app.bicep' = if (guestApp) {
     settings: union(common, {
       INVESTIGATION_QUEUE: names.guestQueue
       RESPONDER_ROLE: 'guest'
+      RESPONDER_MAY_INSTALL: join(concat(['none'], installUpdates ? ['updates'] : [], installAntimalware ? ['antimalware'] : []), ',')
     })
   }
 }

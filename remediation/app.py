@@ -155,14 +155,16 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     tables.tell = partial(notifier.tell, "unreadable")
     approvals = Approvals(ledger, policy, notifier, clock)
     estate = EstateReader(graph, network, policy.guardrails.ask_first_service_tags)
-    surroundings = SurroundingsReader(ledger, estate, policy, clock, settings.home_subscription)
+    surroundings = SurroundingsReader(
+        ledger, estate, policy, clock, settings.home_subscription, reads_only=settings.guest)
     activity = ActivityLog(clients)
     dossier, store = Dossier(ledger), EvidenceStore(clients, settings)
     escalation = Escalation(ledger=ledger, dossier=dossier, channels=Channels(clients, settings),
                             policy=policy, settings=settings, clock=clock)
     notifier.heard = escalation.heard
     tools = Tools(ledger, GuestCommands(clients), store, Logs(clients, settings.workspaces), graph, defender,
-                  activity, Upkeep(clients, graph), policy, surroundings, settings.poll_seconds)
+                  activity, Upkeep(clients, graph), policy, surroundings,
+                  settings.may_install, settings.poll_seconds)
     investigator = Investigator(Inquiries(
         tools=tools, queue=Queue(clients, settings.investigation_queue),
         guest_queue=Queue(clients, settings.guest_queue) if settings.guest_queue else None,

@@ -89,13 +89,22 @@ class Investigator:
                 return False
         else:
             tasks = [t for t in tasks if self._kept.add(t)]  # before the head: it says that all is recorded
-            self._kept.save_head(replace(head, ended=None if tasks else head.ended))
-            self._queue_anew(record.alert_id, by, (), [
-                n for n in steps or self._parts.policy.inquiry.steps if STEPS[n].of_alert])
+            wanted = steps or self._parts.policy.inquiry.steps
+            anew = [n for n in wanted if STEPS[n].of_alert]
+            if self._attackers(record) - self._attackers(*(
+                    b for b in self._ledger.alerts.bodies(record.alert_id) if b.accusation in old.covered)):
+                anew += [n for n in wanted if STEPS[n].of_attackers]
+            self._kept.save_head(replace(head, ended=None if tasks or anew else head.ended))
+            self._queue_anew(record.alert_id, by, [str(m["id"]) for m in old.machines], anew)
         say(_log, "investigation", alerts=[record.alert_id], machines=len(head.machines), tasks=len(tasks),
             left_out=len(head.left_out))
         self._send(tasks, deadline)
         return True
+
+    def _attackers(self, *records: AlertRecord) -> set[str]:
+        """Whom these bodies accuse, as far as it was planned to block them."""
+        plans = (self._ledger.alerts.plan(r) or {} for r in records)
+        return {str(b["address"]) for plan in plans for b in plan.get("blocks") or ()}
 
     def _send(self, tasks: Iterable[Task], deadline: Deadline) -> None:
         """The first messages."""
@@ -139,7 +148,8 @@ class Investigator:
         head = replace(
             head, machines=(*head.machines, *chosen), trusted=head.trusted or trusted,
             left_out={m: why for m, why in {**head.left_out, **left_out}.items() if m not in taken},
-            covered=head.covered if machine else tuple(dict.fromkeys((*head.covered, record.accusation))))
+            covered=head.covered if machine or steps else tuple(
+                dict.fromkeys((*head.covered, record.accusation))))
         tasks = [self._task(record.alert_id, name, one, by)
                  for name in steps or inquiry.steps
                  for one in ([""] if STEPS[name].of_alert else [str(m["id"]) for m in chosen])]
@@ -216,7 +226,8 @@ class Investigator:
         now = self._parts.clock.now()
         head = self._kept.head(alert_id)
         for record in self._ledger.alerts.acted_on(alert_id):
-            if head is None or (head.by == SERVICE and record.accusation not in head.covered):
+            ours = head is None or head.by == SERVICE or head.covered
+            if ours and (head is None or record.accusation not in head.covered):
                 self.start(record, deadline)
                 head = self._kept.head(alert_id)
         if head is None:
@@ -297,20 +308,19 @@ class Investigator:
         self._ledger.alerts.note(alert_id, self._parts.clock.now(), "investigation-asked", by=caller.name,
                                  reason=reason, steps=list(steps), machine=machine)
         before = {t.key for t in self._kept.tasks(alert_id)}
-        begun = [self.start(r, deadline, caller.name, machine, steps) for r in records]
-        if any(begun):
-            found = [t.key for t in self._kept.tasks(alert_id)
-                     if t.state is TaskState.QUEUED and t.key not in before]
-            if found:
-                return found
+        for record in records:
+            self.start(record, deadline, caller.name, machine, steps)
+        found = [t.key for t in self._kept.tasks(alert_id)
+                 if t.state is TaskState.QUEUED and t.key not in before]
         head = self._kept.head(alert_id)
         if head is None:
             raise BadInput("machine" if machine else "alertId", "no such machine is known behind this alert")
         known = [str(m["id"]) for m in head.machines]
         if machine and machine not in known:
             raise BadInput("machine", "is not among the machines that are looked into")
-        return self._queue_anew(alert_id, caller.name, [machine] if machine else known,
+        anew = self._queue_anew(alert_id, caller.name, [machine] if machine else known,
                                 steps or self._parts.policy.inquiry.steps)
+        return [*found, *(key for key in anew if key not in found)]
 
     def _queue_anew(self, alert_id: str, by: str, machines: Sequence[str], steps: Iterable[str]) -> list[str]:
         queued = []

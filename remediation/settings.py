@@ -31,6 +31,8 @@ AZURE_LOGS = {
 """Where Log Analytics is asked, and for whom the token is."""
 
 
+INSTALLS = ("updates", "antimalware")
+"""What a guest app may have the right to install."""
 GUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
@@ -67,6 +69,7 @@ class Settings:
     investigation_queue: str
     guest_queue: str
     guest: bool
+    may_install: frozenset[str]
     evidence_connection: str
     blob_endpoint: str
     evidence_container: str
@@ -183,6 +186,8 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         investigation_queue=r.text("INVESTIGATION_QUEUE", "investigations"),
         guest_queue=r.text("GUEST_QUEUE"),
         guest=r.read("RESPONDER_ROLE", False, _is_guest, "responder or guest"),
+        may_install=r.read("RESPONDER_MAY_INSTALL", frozenset(INSTALLS), _installs,
+                           f"none, or some of {','.join(INSTALLS)}"),
         evidence_connection=evidence[0], blob_endpoint=evidence[1],
         evidence_container=r.text("EVIDENCE_CONTAINER", "evidence"),
         logs_endpoint=_logs_endpoint(r),
@@ -294,6 +299,13 @@ def _on_or_off(text: str) -> bool:
 
 def _is_guest(text: str) -> bool:
     return text.lower() == "guest" if text.lower() in ("guest", "responder") else _refuse()
+
+
+def _installs(text: str) -> frozenset[str]:
+    found = frozenset(t.strip() for t in text.lower().split(",") if t.strip() not in ("", "none"))
+    if found - set(INSTALLS):
+        raise ValueError
+    return found
 
 
 def _refuse() -> bool:

@@ -24,16 +24,19 @@ SERVICE_TAGS_LOCATION = "westeurope"
 
 
 class SurroundingsReader:
-    """Reads holds and protected addresses fresh; keeps the estate's snapshot for half a minute."""
+    """Reads holds and protected addresses fresh; keeps the estate's snapshot for half a minute. `reads_only`:
+    it never takes a snapshot of its own, for its identity sees less of the estate than the app's."""
 
     def __init__(
-        self, ledger: Ledger, estate: EstateReader, policy: Policy, clock: Clock, home: str
+        self, ledger: Ledger, estate: EstateReader, policy: Policy, clock: Clock, home: str,
+        reads_only: bool = False,
     ) -> None:
         self._ledger = ledger
         self._reader = estate
         self._policy = policy
         self._clock = clock
         self._home = home
+        self._reads_only = reads_only
         self._kept: Kept[str, Estate] = Kept(clock, KEEP_SECONDS)
         self._last: Kept[str, Estate] = Kept(clock, UNKNOWN_SECONDS)
 
@@ -59,7 +62,7 @@ class SurroundingsReader:
     def _estate(self, deadline: Deadline, subscription: str) -> Estate:
         estate = self._stored()
         half = self._policy.guardrails.estate_max_age / 2
-        if not estate.fresh(self._clock.now(), max(half, timedelta(minutes=1))):
+        if not self._reads_only and not estate.fresh(self._clock.now(), max(half, timedelta(minutes=1))):
             try:
                 self.refresh(deadline.within(deadline.left() / 2), subscription)
                 estate = self._stored()

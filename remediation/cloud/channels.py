@@ -69,6 +69,8 @@ class Channels:
                 event: Mapping[str, Any], deadline: Deadline) -> tuple[str, ...]:
         """Tell these, all at once → those that have taken it in time; the others are to be tried again. One
         that hangs is left behind: it holds up nobody, and what it takes after all it has had twice."""
+        if deadline.over:
+            return ()
         import apprise  # noqa: F401 - once, here, and not by every thread
 
         def tell(name: str) -> bool:

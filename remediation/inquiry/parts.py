@@ -54,11 +54,13 @@ class Inquiries:
         """'' if a step may change a machine of this alert after a yes; else why not."""
         if self.settings.mode.reach < Mode.APPROVE.reach:
             return f"the mode is {self.settings.mode}"
-        record = self.ledger.alerts.get(head.alert_id, head.accusation)
-        if record is None or record.verdict is not Verdict.CONFIRMED or record.values.get("sample"):
+        bodies = [self.ledger.alerts.get(head.alert_id, one)
+                  for one in dict.fromkeys((head.accusation, *head.covered))]
+        if not any(b is not None and b.verdict is Verdict.CONFIRMED and not b.values.get("sample")
+                   for b in bodies):
             return "Defender does not confirm the alert, or it is a sample"
-        watch = self.ledger.investigations.task(head.alert_id, "", WATCH)
-        return "the alert was dismissed in Defender" if watch and watch.memory.get("dismissed") else ""
+        now = self.ledger.investigations.head(head.alert_id)
+        return "the alert was dismissed in Defender" if now is None or now.dismissed else ""
 
     def unasked(self, step: str) -> bool:
         """May the step change a machine without a yes? Only where nothing asks first."""

@@ -39,7 +39,8 @@ class Head:
     why it is not looked into; `manifests`: number of manifests, `seal` the last one's; `sealed`: each
     manifest as it is to be written, `written` how many are; `closed`: when
     the alert was resolved in Defender; `trusted`: Defender confirms it, and it is no sample; `covered`: the
-    bodies of the alert (their accusations) of which every machine has been thought of."""
+    bodies of the alert (their accusations) of which every machine has been thought of; `dismissed`: somebody
+    dismissed the alert in Defender, as the watch has seen."""
 
     alert_id: str
     accusation: str
@@ -55,6 +56,7 @@ class Head:
     closed: datetime | None = None
     trusted: bool = False
     covered: tuple[str, ...] = ()
+    dismissed: bool = False
     etag: str = ""
 
     def machine(self, machine_id: str) -> Mapping[str, Any]:
@@ -277,6 +279,7 @@ def _head_values(head: Head) -> dict[str, Any]:
         "written": head.written,
         "trusted": head.trusted,
         **pack("covered", list(head.covered)),
+        "dismissed": head.dismissed,
         "closed": utc(head.closed) if head.closed else "",
         **pack("leftOut", dict(head.left_out)),
     }
@@ -290,7 +293,7 @@ def _head(row: Row) -> Head:
         from_utc(ended) if ended else None, int(row.values.get("manifests") or 0), row.text("seal"),
         tuple(unpack(row.values, "sealed") or ()), int(row.values.get("written") or 0),
         from_utc(closed) if closed else None, bool(row.values.get("trusted")),
-        tuple(unpack(row.values, "covered") or ()), row.etag)
+        tuple(unpack(row.values, "covered") or ()), bool(row.values.get("dismissed")), row.etag)
 
 
 def _told_facts(values: Mapping[str, Any]) -> list[Any]:

@@ -39,6 +39,8 @@ def _cuttable(work: Work) -> list[str]:
     person about is cut after a person's yes alone; what is held, not at all."""
     around, rails = work.tools.surroundings.now(work.deadline), work.tools.policy.guardrails
     unasked = work.task.approved_by == POLICY
+    if not around.estate.fresh(work.now, rails.estate_max_age):
+        raise Skip("the estate's own addresses are not known freshly enough to rule them out")
     shown_then = [a for a in work.attackers if a in work.memory.get("addresses", ())]
     found, why = [], ""
     for address in shown_then:
@@ -102,7 +104,7 @@ STEP = Step(
     does="live connections with the attacker",
     look=look,
     act=act,
-    guest=True,
+    guest=True, of_attackers=True,
     changes="ends the machine's connections with the attacker (Linux: ss -K, conntrack; Windows: a reset, "
     "behind a rule of its own firewall for some seconds)",
     budget=timedelta(minutes=20),

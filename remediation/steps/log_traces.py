@@ -35,12 +35,14 @@ def look(work: Work) -> Finding | Later:
     addresses = work.tools.logs.askable(work.attackers)
     if not addresses:
         raise Skip("the alert names no attacker")
-    asked = [Traces(**{**one, "rows": tuple(one["rows"])}) for one in work.memory.get("asked", ())]
+    held = work.memory if work.memory.get("of") == addresses else {}  # attackers may have come to it
+    asked = [Traces(**{**one, "rows": tuple(one["rows"])}) for one in held.get("asked", ())]
     asked += work.tools.logs.traces(
         addresses, work.activity[0] - BEFORE, work.now, work.deadline, skip=len(asked)
     )
     if len(asked) < work.tools.logs.count:
-        return Later(1.0, {"asked": [asdict(t) for t in asked]}, "the other sources are asked")
+        memory = {"of": addresses, "asked": [asdict(t) for t in asked]}
+        return Later(1.0, memory, "the other sources are asked")
     if all(t.trouble for t in asked):
         raise StepFailed(f"no workspace can be asked: {asked[0].trouble}")
     return judge(asked, machines_of(work.head.machines), addresses)

@@ -242,7 +242,7 @@ STEP = Step(
     name="processes",
     does="processes and their connections",
     look=look,
-    guest=True,
+    guest=True, of_attackers=True,
     budget=timedelta(minutes=40),
     permissions=(*READS_MACHINES, *RUNS_COMMANDS),
 )

@@ -58,7 +58,8 @@ def whole(out: Output) -> Output:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What steps look with. `pace`: the shortest pause between two looks at what goes on elsewhere, in
+    """What steps look with. `may_install`: what the identity has the right to install, of `updates` and
+    `antimalware`. `pace`: the shortest pause between two looks at what goes on elsewhere, in
     seconds."""
 
     ledger: Ledger
@@ -71,6 +72,7 @@ class Tools:
     upkeep: Upkeep
     policy: Policy
     surroundings: SurroundingsReader
+    may_install: frozenset[str]
     pace: float = 1.0
 
 
@@ -119,8 +121,9 @@ type Half = Callable[[Work], Finding | Later]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One step. `guest`: it looks inside the machine, by the guest app. `of_alert`: once for the alert, not
-    for each machine. `budget`: how long one half may take in all. `permissions`: what it asks of Azure;
-    `changing`: what its second half asks besides, and `changes`, in words, what that would change."""
+    for each machine. `of_attackers`: its answer depends on who the attackers are. `budget`: how long one half
+    may take in all. `permissions`: what it asks of Azure; `changing`: what its second half asks besides, and
+    `changes`, in words, what that would change."""
 
     name: str
     does: str
@@ -131,6 +134,7 @@ class Step:
     changing: tuple[str, ...] = ()
     guest: bool = False
     of_alert: bool = False
+    of_attackers: bool = False
     budget: timedelta = timedelta(minutes=20)
 
 

@@ -23,13 +23,14 @@ def look(work: Work) -> Finding | Later:
     """The last assessment; where it is old or missing, a new one is begun and waited for."""
     if "/virtualmachinescalesets/" in work.machine:
         raise Skip("instances of a scale set are updated with their model, not one by one")
+    may = "updates" in work.tools.may_install
     held = work.tools.upkeep.patches(work.machine, work.deadline)
     if held is not None and _fresh(held, work.now) and _good(held):
-        return judge(held)
+        return judge(held, may=may)
     if "operation" not in work.memory:
         guest = work.tools.guest.machine(work.machine, work.deadline)
         if guest.power.lower() != "powerstate/running":
-            return judge(held) if held else _never(guest.power)
+            return judge(held, may=may) if held else _never(guest.power)
         url = work.tools.upkeep.assess(work.machine, work.deadline)
         return Later(PAUSE_SECONDS, {"operation": url, "polls": 0}, "Azure is looking for missing updates")
     status = _status(work)
@@ -39,7 +40,7 @@ def look(work: Work) -> Finding | Later:
     if status == "succeeded" and polls > GRAPH_PATIENCE:
         if held is not None and not _good(held):
             raise StepFailed(f"the last assessment ended {held.get('status')}")
-        return judge(held) if held else Finding("assessed, but the graph does not show the result")
+        return judge(held, may=may) if held else Finding("assessed, but the graph does not show the result")
     return Later(PAUSE_SECONDS, {**work.memory, "polls": polls}, "Azure is looking for missing updates")
 
 
@@ -58,14 +59,16 @@ def _status(work: Work) -> str:
     return str(body.get("status") or "").lower()
 
 
-def judge(held: Mapping[str, Any]) -> Finding:
-    """What is missing. Pure."""
+def judge(held: Mapping[str, Any], *, may: bool = True) -> Finding:
+    """What is missing. Pure. Nobody is asked where the service has not the right to install it (`may`)."""
     given = held.get("counts")
     counts = {str(k).lower(): int(v) for k, v in (given if isinstance(given, dict) else {}).items()
               if isinstance(v, int | float)}
     grave = sum(n for k, n in counts.items() if k in GRAVE)
     reboot = str(held.get("reboot")).lower() == "true"
     signs = [Sign(Weight.NOTE, f"{grave} critical or security updates are missing")] if grave else []
+    if grave and not may:
+        signs.append(Sign(Weight.NOTE, "the guest app may not install them (installUpdates)"))
     if reboot:
         signs.append(Sign(Weight.NOTE, "a reboot is pending"))
     others = sum(counts.values()) - grave
@@ -73,7 +76,8 @@ def judge(held: Mapping[str, Any]) -> Finding:
     if reboot:
         says += ", reboot pending"
     return Finding(f"{says} (assessed {str(held.get('at') or '?')[:16]})", tuple(signs), dict(held),
-                   wants=f"install {grave} critical and security updates, without a reboot" if grave else "")
+                   wants=f"install {grave} critical and security updates, without a reboot"
+                   if grave and may else "")
 
 
 def act(work: Work) -> Finding | Later:

@@ -6,10 +6,11 @@ out for it. A hit has the block proven anew, and is told. What was seen stays wi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from remediation.errors import PermanentError
+from remediation.errors import Conflict, PermanentError
 from remediation.investigation.redact import shown
 from remediation.investigation.task import Finding, Later, Sign, Weight
 from remediation.model import BlockKey, BlockState, Direction, from_utc, utc
@@ -34,6 +35,7 @@ IN_FORCE = frozenset({BlockState.ACTIVE, BlockState.SHADOWED, BlockState.PENDING
 
 def look(work: Work) -> Finding | Later:
     """One look; as long as something is in force, another in an hour."""
+    dismissed = _newly_dismissed(work)
     blocks, waits = _blocks(work)
     out = _taken_out(work)
     if not blocks and not out and not work.memory.get("looks"):
@@ -63,8 +65,7 @@ def look(work: Work) -> Finding | Later:
     pause = _next(work, blocks, memory, tell)
     if asked:
         pause = min(pause, REST_SECONDS)
-    if not memory.get("dismissed") and _dismissed(work):
-        memory["dismissed"] = True
+    if dismissed:
         tell.append("the alert was dismissed in Defender: revoke its blocks, if that is right")
     return Later(pause, memory, _said(memory), signs_of(memory), tuple(tell))
 
@@ -82,6 +83,17 @@ def _next(work: Work, blocks: list[Block], memory: dict[str, Any], tell: list[st
     memory["ends"] = sorted(told | set(near))[-50:]
     waits = [(at - before - work.now).total_seconds() for at in ends.values() if at - before > work.now]
     return max(1.0, min([EVERY_SECONDS, *waits]))
+
+
+def _newly_dismissed(work: Work) -> bool:
+    """Has somebody closed the alert since the last look? Then no change is made in its machines any more."""
+    if work.head.dismissed or not _dismissed(work):
+        return False
+    try:
+        work.tools.ledger.investigations.save_head(replace(work.head, dismissed=True))
+    except Conflict:
+        return False  # it is changed in this moment: the next look sees to it
+    return True
 
 
 def _dismissed(work: Work) -> bool:

@@ -660,6 +660,54 @@ def test_one_machine_asked_for_first_keeps_no_other_from_being_looked_into(azure
     assert len(inquiry.head.machines) == 2
 
 
+def test_an_attacker_that_comes_later_is_looked_for_on_the_machines_that_are_known(azure: Azure):
+    azure.world.seed(site({}))
+    inquiry = Inquiry(azure)
+    one = inquiry.begin()
+    inquiry.pump()
+    first = inquiry.of("cut_flows")
+    assert first.state is DONE
+    untouched = inquiry.of("autoruns")
+    more = copy.deepcopy(one)
+    more["properties"]["entities"].append({"$id": "e_9", "type": "ip", "address": SECOND})
+    azure.deliver(azure.know(more))
+    assert inquiry.of("cut_flows").state is not DONE, "what is known says nothing of the new attacker"
+    assert inquiry.of("autoruns").ended == untouched.ended
+    inquiry.pump()
+    assert inquiry.of("cut_flows").state is DONE
+    assert inquiry.of("cut_flows").ended != first.ended
+
+
+def test_a_change_that_waits_is_not_made_once_the_alert_was_dismissed(azure: Azure):
+    azure.world.seed(site({"patches": {"Critical": 1}}))
+    inquiry = Inquiry(azure)
+    one = inquiry.begin()
+    inquiry.pump()
+    task = inquiry.of("updates")
+    assert task.state is WAITING
+    one["properties"]["status"] = "Dismissed"
+    azure.know(one)
+    azure.app.operator.revoke(OPERATOR, azure.app.budget(), address=ATTACKER, block_id="", reason="dismissed",
+                              hold=timedelta(0))
+    inquiry.due(inquiry.of("watch"))
+    inquiry.deliver(inquiry.of("watch"))
+    assert inquiry.of("watch").state in (DONE, SKIPPED), "nothing is in force any more"
+    azure.app.operator.decide(task.approval, OTHER, azure.app.budget(), approve=True, reason="yes")
+    inquiry.pump("updates")
+    task = inquiry.of("updates")
+    assert (task.state, "dismissed in Defender" in task.reason) == (DONE, True)
+    assert not any(r["path"].endswith("/installPatches") for r in azure.world.log())
+
+
+def test_nobody_is_asked_for_updates_that_the_guest_app_may_not_install(azure: Azure):
+    azure.world.seed(site({"patches": {"Critical": 1}}))
+    inquiry = Inquiry(azure, RESPONDER_MAY_INSTALL="none")
+    inquiry.begin()
+    inquiry.pump("updates", "antimalware")
+    assert (inquiry.of("updates").state, inquiry.of("antimalware").state) == (DONE, DONE)
+    assert "installUpdates" in str(inquiry.of("updates").signs)
+
+
 def test_a_running_step_whose_guest_app_is_gone_ends_and_says_so(azure: Azure):
     azure.world.seed(site({}))
     inquiry = Inquiry(azure)
