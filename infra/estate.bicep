@@ -144,14 +144,4 @@ resource forwarder 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (fo
   }
 }
 
-// subscriptions that are there already; new ones get it when they come
-resource now 'Microsoft.PolicyInsights/remediations@2024-10-01' = if (forwardAlerts) {
-  name: 'forward-defender-alerts'
-  properties: {
-    policyAssignmentId: forward.id
-    resourceDiscoveryMode: 'ExistingNonCompliant'
-  }
-  dependsOn: [forwarder]
-}
-
 output ROLES array = [for (one, i) in kinds: roles[i].id]

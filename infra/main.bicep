@@ -137,6 +137,7 @@ var names = {
   guest: 'func-guest-${token}'
   package: 'app-package'
   guestPackage: 'app-package-guest'
+  incoming: 'evidence-incoming'
   deadLetters: 'deadletter'
   commitQueue: 'commit'
   queue: 'investigations'
@@ -173,10 +174,26 @@ module hostStorage 'modules/host-storage.bicep' = {
     name: 'st${token}'
     location: location
     tags: allTags
-    packageContainers: guestApp ? [names.package, names.guestPackage] : [names.package]
-    deadLetterContainer: names.deadLetters
+    packageContainers: [names.package]
+    containers: [names.deadLetters]
     queues: guestApp ? [names.commitQueue, names.queue, names.guestQueue] : [names.commitQueue, names.queue]
     private: privateNetwork
+  }
+}
+
+// apart from the other: who can write a package runs as the app, and this one runs as root on machines
+module guestStorage 'modules/host-storage.bicep' = if (guestApp) {
+  name: 'guest-storage'
+  scope: rg
+  params: {
+    name: 'stguest${token}'
+    location: location
+    tags: allTags
+    packageContainers: [names.guestPackage]
+    containers: [names.incoming]
+    weekly: names.incoming
+    queues: []
+    private: false // machines of all networks write what scripts say to it, each by an address of its own
   }
 }
 
@@ -226,6 +243,7 @@ module responder 'modules/function-app.bicep' = {
     tags: allTags
     serviceName: 'responder'
     hostStorageName: hostStorage.outputs.name
+    queueStorageName: hostStorage.outputs.name
     packageContainer: names.package
     ledgerName: ledger.outputs.name
     evidenceRoleId: evidenceRole.outputs.id
@@ -264,12 +282,13 @@ module guest 'modules/function-app.bicep' = if (guestApp) {
     location: location
     tags: allTags
     serviceName: 'guest'
-    hostStorageName: hostStorage.outputs.name
+    hostStorageName: guestStorage!.outputs.name
+    queueStorageName: hostStorage.outputs.name
     packageContainer: names.guestPackage
     ledgerName: ledger.outputs.name
     evidenceRoleId: evidenceRole.outputs.id
     evidenceContainer: ledger.outputs.evidenceContainer
-    incomingContainer: ledger.outputs.incomingContainer
+    handsOutAddresses: true
     insightsName: monitor.outputs.insightsName
     subnetId: privateNetwork ? network!.outputs.guestSubnetId : ''
     settings: union(common, {

@@ -72,6 +72,7 @@ class Settings:
     may_install: frozenset[str]
     evidence_connection: str
     blob_endpoint: str
+    incoming_endpoint: str
     evidence_container: str
     logs_endpoint: str
     workspaces: tuple[str, ...]
@@ -189,6 +190,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         may_install=r.read("RESPONDER_MAY_INSTALL", frozenset(INSTALLS), _installs,
                            f"none, or some of {','.join(INSTALLS)}"),
         evidence_connection=evidence[0], blob_endpoint=evidence[1],
+        incoming_endpoint=_incoming(r, evidence[1]),
         evidence_container=r.text("EVIDENCE_CONTAINER", "evidence"),
         logs_endpoint=_logs_endpoint(r),
         workspaces=_workspaces(r),
@@ -246,6 +248,14 @@ def _evidence(r: _Reader, connection: str) -> tuple[str, str]:
         r.mistakes.append("EVIDENCE: a connection string with a key is for local storage only; set "
                           "EVIDENCE__blobServiceUri")
     return held, ""
+
+
+def _incoming(r: _Reader, evidence: str) -> str:
+    """Where machines write what scripts say: evidence must not be changed, this is taken away."""
+    url = r.text("INCOMING__blobServiceUri", evidence)
+    if url and not url.startswith("https://") and not is_loopback(url):
+        r.mistakes.append("INCOMING__blobServiceUri: must be https")
+    return url
 
 
 def _logs_endpoint(r: _Reader) -> str:

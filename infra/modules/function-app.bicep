@@ -18,8 +18,11 @@ param tags object
 @description('azd deploys the package of this service to it.')
 param serviceName string
 
-@description('The host storage account.')
+@description('Its host storage account: packages, leases, secrets. Of this app alone: who can write a package runs as the app.')
 param hostStorageName string
+
+@description('The account of the queues, of both apps.')
+param queueStorageName string
 
 @description('The container of its code package.')
 param packageContainer string
@@ -33,8 +36,8 @@ param evidenceRoleId string
 @description('The container of evidence.')
 param evidenceContainer string
 
-@description('The container that machines write to; empty: this app hands out no addresses to machines.')
-param incomingContainer string = ''
+@description('Does it hand out addresses to machines, of blobs in its host storage?')
+param handsOutAddresses bool = false
 
 @description('Application Insights.')
 param insightsName string
@@ -59,13 +62,13 @@ param settings object
 var roles = union(
   [
     { scope: 'host', id: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b' } // Blob Data Owner: the package, the host's leases
-    { scope: 'host', id: '974c5e8b-45b9-4653-ba55-5f855dd0fb88' } // Queue Data Contributor
+    { scope: 'queues', id: '974c5e8b-45b9-4653-ba55-5f855dd0fb88' } // Queue Data Contributor
     { scope: 'ledger', id: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3' } // Table Data Contributor
   ],
-  empty(incomingContainer)
+  !handsOutAddresses
     ? []
     : [
-        { scope: 'ledger', id: 'db58b8e5-c6ad-4a2a-8342-4190687cbf4a' } // Blob Delegator: addresses for machines
+        { scope: 'host', id: 'db58b8e5-c6ad-4a2a-8342-4190687cbf4a' } // Blob Delegator: addresses for machines
       ]
 )
 
@@ -79,6 +82,10 @@ resource hostStorage 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
   name: hostStorageName
 }
 
+resource queueStorage 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
+  name: queueStorageName
+}
+
 resource ledger 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
   name: ledgerName
 
@@ -88,10 +95,6 @@ resource ledger 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
     resource evidence 'containers' existing = {
       name: evidenceContainer
     }
-
-    resource incoming 'containers' existing = {
-      name: empty(incomingContainer) ? 'none' : incomingContainer
-    }
   }
 }
 
@@ -99,6 +102,18 @@ resource hostRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for one in filter(roles, r => r.scope == 'host'): {
     name: guid(hostStorage.id, identity.id, one.id)
     scope: hostStorage
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', one.id)
+      principalId: identity.properties.principalId
+      principalType: 'ServicePrincipal'
+    }
+  }
+]
+
+resource queueRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for one in filter(roles, r => r.scope == 'queues'): {
+    name: guid(queueStorage.id, identity.id, one.id)
+    scope: queueStorage
     properties: {
       roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', one.id)
       principalId: identity.properties.principalId
@@ -124,18 +139,6 @@ resource evidenceRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: ledger::blobs::evidence
   properties: {
     roleDefinitionId: evidenceRoleId
-    principalId: identity.properties.principalId
-    principalType: 'ServicePrincipal'
-  }
-}
-
-// what machines have written is taken away when it has been read
-resource incomingRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(incomingContainer)) {
-  name: guid(ledger::blobs::incoming.id, identity.id, 'incoming')
-  scope: ledger::blobs::incoming
-  properties: {
-    // Blob Data Contributor
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', 'ba92f5b4-2d11-453d-a403-e96b0029c9fe')
     principalId: identity.properties.principalId
     principalType: 'ServicePrincipal'
   }
@@ -231,7 +234,7 @@ resource site 'Microsoft.Web/sites@2024-11-01' = {
         AzureWebJobsStorage__credential: 'managedidentity'
         AzureWebJobsStorage__clientId: identity.properties.clientId
         AzureWebJobsStorage__blobServiceUri: hostStorage.properties.primaryEndpoints.blob
-        AzureWebJobsStorage__queueServiceUri: hostStorage.properties.primaryEndpoints.queue
+        AzureWebJobsStorage__queueServiceUri: queueStorage.properties.primaryEndpoints.queue
         AzureWebJobsStorage__tableServiceUri: hostStorage.properties.primaryEndpoints.table
         APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
         APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
@@ -239,6 +242,7 @@ resource site 'Microsoft.Web/sites@2024-11-01' = {
         PYTHON_THREADPOOL_THREAD_COUNT: '32'
         LEDGER__tableServiceUri: ledger.properties.primaryEndpoints.table
         EVIDENCE__blobServiceUri: ledger.properties.primaryEndpoints.blob
+        INCOMING__blobServiceUri: hostStorage.properties.primaryEndpoints.blob
         EVIDENCE_CONTAINER: evidenceContainer
       },
       settings
@@ -256,7 +260,7 @@ resource site 'Microsoft.Web/sites@2024-11-01' = {
     properties: { allow: false }
   }
 
-  dependsOn: [hostRoles]
+  dependsOn: [hostRoles, queueRoles]
 }
 
 output name string = site.name

@@ -13,14 +13,17 @@ param tags object
 @description('Names of the containers of code packages, one for each app.')
 param packageContainers string[]
 
-@description('The container of events that could not be delivered.')
-param deadLetterContainer string
+@description('Further containers: of dead letters, of what machines write.')
+param containers string[]
 
 @description('Names of the queues.')
 param queues string[]
 
 @description('Only by private endpoints, but for Azure services that deliver dead letters?')
 param private bool
+
+@description('A container of which everything is deleted after a week; empty: none.')
+param weekly string = ''
 
 @description('Days for which packages and dead letters can be brought back after they were deleted.')
 @minValue(1)
@@ -62,9 +65,11 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
       }
     ]
 
-    resource deadLetters 'containers' = {
-      name: deadLetterContainer
-    }
+    resource others 'containers' = [
+      for one in containers: {
+        name: one
+      }
+    ]
   }
 
   resource queueService 'queueServices' = {
@@ -75,6 +80,26 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
         name: one
       }
     ]
+  }
+}
+
+resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-06-01' = if (!empty(weekly)) {
+  parent: account
+  name: 'default'
+  properties: {
+    policy: {
+      rules: [
+        {
+          name: 'what-was-left'
+          type: 'Lifecycle'
+          enabled: true
+          definition: {
+            filters: { blobTypes: ['blockBlob', 'appendBlob'], prefixMatch: ['${weekly}/'] }
+            actions: { baseBlob: { delete: { daysAfterModificationGreaterThan: 7 } } }
+          }
+        }
+      ]
+    }
   }
 }
 

@@ -11,7 +11,7 @@ param location string
 @description('Tags.')
 param tags object
 
-@description('Only by private endpoints? Machines of other networks can then hand over the last 4 KiB of an output alone.')
+@description('Only by private endpoints?')
 param private bool
 
 @description('Days for which nobody can change or delete evidence, not even its owner; 0: no such promise. Only a new account takes it.')
@@ -19,7 +19,7 @@ param private bool
 @maxValue(3650)
 param immutableDays int
 
-@description('Locked: nobody can shorten the promise any more. Unlocked: an owner can, while it is tried out.')
+@description('Locked: nobody can shorten the promise any more; for a second deployment, since Azure makes accounts with an unlocked one only.')
 param immutableLocked bool
 
 @description('Days after which evidence moves to cool storage.')
@@ -34,7 +34,6 @@ param deleteAfterDays int
 param workspaceId string
 
 var evidence = 'evidence'
-var incoming = 'evidence-incoming'
 
 resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   name: name
@@ -82,11 +81,6 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
     resource kept 'containers' = {
       name: evidence
     }
-
-    // what machines write, read within hours and then kept as evidence
-    resource arriving 'containers' = {
-      name: incoming
-    }
   }
 
   // the tables are made by the app when first missed
@@ -107,18 +101,6 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
               definition: {
                 filters: { blobTypes: ['blockBlob'], prefixMatch: ['${evidence}/'] }
                 actions: { baseBlob: { tierToCool: { daysAfterModificationGreaterThan: coolAfterDays } } }
-              }
-            }
-            {
-              name: 'what-machines-left'
-              type: 'Lifecycle'
-              enabled: true
-              definition: {
-                filters: { blobTypes: ['blockBlob', 'appendBlob'], prefixMatch: ['${incoming}/'] }
-                actions: {
-                  baseBlob: { delete: { daysAfterModificationGreaterThan: 7 } }
-                  version: { delete: { daysAfterCreationGreaterThan: 7 } }
-                }
               }
             }
           ],
@@ -163,4 +145,3 @@ output name string = account.name
 output blobEndpoint string = account.properties.primaryEndpoints.blob
 output tableEndpoint string = account.properties.primaryEndpoints.table
 output evidenceContainer string = evidence
-output incomingContainer string = incoming

@@ -322,8 +322,8 @@ class Clients:
 
         return self._once("logs", make)  # type: ignore[no-any-return]  # kept as Any
 
-    def blobs(self) -> BlobServiceClient:
-        """azure-storage-blob, for the evidence's account."""
+    def blobs(self, *, incoming: bool = False) -> BlobServiceClient:
+        """azure-storage-blob, for the evidence's account, or for the one that machines write to."""
 
         def make() -> BlobServiceClient:
             from azure.storage.blob import BlobServiceClient
@@ -332,9 +332,10 @@ class Clients:
             options: dict[str, Any] = {"retry_total": 0, "transport": _transport(*BLOB_SECONDS)}
             if s.evidence_connection:
                 return BlobServiceClient.from_connection_string(s.evidence_connection, **options)
-            return BlobServiceClient(s.blob_endpoint, credential=self.credential(), **options)
+            url = s.incoming_endpoint if incoming else s.blob_endpoint
+            return BlobServiceClient(url, credential=self.credential(), **options)
 
-        return self._once("blobs", make)  # type: ignore[no-any-return]  # kept as Any
+        return self._once("incoming" if incoming else "blobs", make)  # type: ignore[no-any-return]  # kept as Any
 
     def events(self, endpoint: str, body: Any) -> None:
         """Publish CloudEvents to a topic of Event Grid, signed in as the app. One request; errors are

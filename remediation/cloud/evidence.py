@@ -39,7 +39,8 @@ class EvidenceStore:
     @contextmanager
     def _blob(self, container: str, name: str) -> Iterator[Any]:
         with translated(f"blob {name.rpartition('/')[2]}"):
-            yield self._clients.blobs().get_blob_client(container, name)
+            service = self._clients.blobs(incoming=container == self._incoming)
+            yield service.get_blob_client(container, name)
 
     def keep(self, alert_id: str, name: str, data: bytes) -> tuple[str, str]:
         """Write a file of an alert once → (its name, its SHA-256). The same again is no second file; other
@@ -96,7 +97,7 @@ class EvidenceStore:
         """An address to which a machine may append, and which it may create, for so long; nothing else."""
         from azure.storage.blob import BlobSasPermissions, generate_blob_sas
 
-        service = self._clients.blobs()
+        service = self._clients.blobs(incoming=True)
         with translated("make an address for a machine's output"):
             until = now + lasting
             key: dict[str, Any]

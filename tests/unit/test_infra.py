@@ -104,6 +104,7 @@ def test_what_bicep_gives_is_accepted_by_the_code():
                 "AzureWebJobsStorage__tableServiceUri": "https://x.table.core.windows.net/",
                 "AzureWebJobsStorage__blobServiceUri": "https://x.blob.core.windows.net/",
                 "EVIDENCE__blobServiceUri": "https://y.blob.core.windows.net/",
+                "INCOMING__blobServiceUri": "https://z.blob.core.windows.net/",
                 "EVIDENCE_CONTAINER": "evidence", "RESPONDER_DEPLOYMENT": "default",
                 "RESPONDER_MODE": "enforce", "RESPONDER_INVESTIGATE": "on", "COMMIT_QUEUE": "commit",
                 "INVESTIGATION_QUEUE": "investigations", "GUEST_QUEUE": "guest-investigations",
@@ -112,6 +113,7 @@ def test_what_bicep_gives_is_accepted_by_the_code():
         assert found.guest == (module == "guest")
         assert found.table_endpoint == "https://x.table.core.windows.net/"
         assert found.blob_endpoint == "https://y.blob.core.windows.net/"
+        assert found.incoming_endpoint == "https://z.blob.core.windows.net/"
 
 
 def test_by_default_the_service_acts():
@@ -147,11 +149,9 @@ def test_queues_and_containers_of_bicep_are_those_of_the_code():
     assert f"blobContainerName: {names['deadLetters']}" in SUBSCRIPTIONS
     ledger = (INFRA / "modules" / "ledger.bicep").read_text()
     evidence = re.search(r"var evidence = '([\w-]+)'", ledger)
-    incoming = re.search(r"var incoming = '([\w-]+)'", ledger)
     assert evidence is not None
-    assert incoming is not None
     assert evidence[1] == SAMPLE["EVIDENCE_CONTAINER"]
-    assert incoming[1] == evidence[1] + INCOMING
+    assert names["incoming"] == f"'{evidence[1]}{INCOMING}'"
 
 
 def test_the_logic_apps_event_is_an_alert_that_the_parser_takes():
@@ -240,6 +240,13 @@ def test_names_of_assignments_stay_the_same_when_deployed_again():
     for path, text in BICEP.items():
         for name in re.findall(r"name: guid\(.*\)", text):
             assert "principalId" not in name, f"{path}: {name}"
+
+
+def test_neither_app_can_write_the_others_package():
+    site = MAIN[MAIN.index("module guest 'mod"):]
+    assert "hostStorageName: guestStorage!.outputs.name" in site[:site.index("settings:")]
+    roles = block(SITE, "var roles = union(")
+    assert re.findall(r"scope: '(\w+)', id: 'b7e6dc6d", roles) == ["host"]
 
 
 def test_evidence_may_be_added_and_read_and_nothing_else():
