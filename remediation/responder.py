@@ -103,6 +103,9 @@ class _UnderWay:
         """No storm."""
         return self._now <= FEW
 
+HOPS = {"generated": "generated", "event": "published", "received": "received"}
+"""Times of an alert before it was decided, as a log line names them (`event` is the line's own word)."""
+
 
 class Responder:
     """One instance serves all triggers and threads."""
@@ -287,7 +290,7 @@ class Responder:
 
     def _tell(self, alert: Alert, plan: Plan, record: AlertRecord) -> None:
         hops: dict[str, Any] = {
-            name: utc(at) for name in ("generated", "event", "received") if (at := record.time(name))}
+            said: utc(at) for name, said in HOPS.items() if (at := record.time(name)) is not None}
         say(_log, "decided", alerts=[alert.alert_id], mode=plan.mode.value, type=alert.alert_type, **hops,
             verdict=plan.verdict.value, machines=len(plan.machines), reasons=plan.reasons,
             blocks=[[b.key.nsg_id, b.key.direction.value, b.key.address, b.ask]
