@@ -13,6 +13,7 @@ who is at work in it, and when it was last investigated.
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -233,14 +234,15 @@ class Investigations:
     def save_told(self, alert_id: str, told: Told) -> Told:
         """Change it as it was read. Raises Conflict if someone else did; the answer to our own write may be
         what was lost."""
-        values = {"version": told.version, "digest": told.digest, "at": utc(told.at) if told.at else None,
+        values = {"claim": secrets.token_hex(8),  # tells our own write from one that says the same
+                  "version": told.version, "digest": told.digest, "at": utc(told.at) if told.at else None,
                   "attempts": told.attempts, **pack("arrived", list(told.arrived)), **pack("said", told.said)}
         before = Row(encode(alert_id), TOLD, {}, told.etag) if told.etag else None
         try:
             etag = self._table.write(before, encode(alert_id), TOLD, values)
         except Conflict:
             there = self._table.get(encode(alert_id), TOLD)
-            if there is None or _told_facts(there.values) != _told_facts(values):
+            if there is None or there.text("claim") != values["claim"]:
                 raise
             etag = there.etag
         return replace(told, etag=etag)
@@ -294,11 +296,6 @@ def _head(row: Row) -> Head:
         tuple(unpack(row.values, "sealed") or ()), int(row.values.get("written") or 0),
         from_utc(closed) if closed else None, bool(row.values.get("trusted")),
         tuple(unpack(row.values, "covered") or ()), bool(row.values.get("dismissed")), row.etag)
-
-
-def _told_facts(values: Mapping[str, Any]) -> list[Any]:
-    return [*(values.get(n) for n in ("version", "digest", "at", "attempts")),
-            *(unpack(values, n) for n in ("arrived", "said"))]
 
 
 def _told(row: Row) -> Told:
