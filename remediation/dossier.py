@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 from remediation.alerts import normalise
 from remediation.errors import NotFound
 from remediation.investigation.task import Task, peculiar
 from remediation.ledger import Block, Head, Ledger
-from remediation.model import Alert, BlockKey, Direction, utc
+from remediation.ledger.alerts import counting
+from remediation.model import Alert, BlockKey, Direction, joined, utc
 from remediation.view import machines_of, with_traces
 
 SHOWN_BLOCKS, LOOKS_AT_ONCE = 400, 8
@@ -36,13 +36,11 @@ class Dossier:
             for name in ("generated", "event", "received", "verified", "planned", "claimed")
             if (at := first.time(name)) is not None
         }
-        counted = self._ledger.alerts.acted_on(alert_id)
-        plan = self._ledger.alerts.whole_plan(alert_id) or None
+        counted = counting(bodies)
+        plan = self._ledger.alerts.whole_plan(bodies) or None
         weighed = [a for b in counted if (a := self._ledger.alerts.assessment(b)) is not None]
         assessment = {**weighed[-1], "machines": {
             m: held for a in weighed for m, held in (a.get("machines") or {}).items()}} if weighed else None
-        alerts = [normalise(self._ledger.alerts.raw(b)) for b in counted]
-        attackers = {(a.address, a.port): a for one in alerts for a in one.attackers}
         blocks = self._blocks_of(plan or {})
         kept = self._ledger.investigations
         head = kept.head(alert_id)
@@ -51,7 +49,7 @@ class Dossier:
         return {
             "alertId": alert_id,
             "state": first.state.value,
-            "alert": alert_to_json(replace(alerts[-1], attackers=tuple(attackers.values()))),
+            "alert": alert_to_json(joined([normalise(self._ledger.alerts.raw(b)) for b in counted])),
             "plan": plan,
             "blocks": [_shown(b, tasks) for b in blocks],
             "machines": with_traces(

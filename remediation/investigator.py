@@ -13,6 +13,7 @@ message that comes later.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ from datetime import timedelta
 from typing import Any
 
 from remediation.clock import Deadline
-from remediation.errors import BadInput, Invalid, NotFound
+from remediation.errors import BadInput, Conflict, Invalid, NotFound
 from remediation.inquiry.parts import EVERY_HINT, SERVICE, WATCH, Inquiries
 from remediation.inquiry.runner import Runner
 from remediation.inquiry.sealing import Sealing
@@ -66,11 +67,6 @@ class Investigator:
         """A hint, before anything that could be cut off: the sweep begins what nobody has begun."""
         self._ledger.work.investigation(alert_id, self._parts.clock.now() + FIRST_HINT)
 
-    def watch_again(self, alert_id: str) -> None:
-        """Something came into force after the watch had ended, or may have: the sweep looks."""
-        if self._kept.begun(alert_id):
-            self._ledger.work.investigation(alert_id, self._parts.clock.now() + FIRST_HINT)
-
     def start(
         self, record: AlertRecord, deadline: Deadline, by: str = SERVICE, machine: str = "",
         steps: Sequence[str] = (),
@@ -89,17 +85,39 @@ class Investigator:
                 return False
         else:
             tasks = [t for t in tasks if self._kept.add(t)]  # before the head: it says that all is recorded
-            wanted = steps or self._parts.policy.inquiry.steps
-            anew = [n for n in wanted if STEPS[n].of_alert]
-            if self._attackers(record) - self._attackers(*(
-                    b for b in self._ledger.alerts.bodies(record.alert_id) if b.accusation in old.covered)):
-                anew += [n for n in wanted if STEPS[n].of_attackers]
-            self._kept.save_head(replace(head, ended=None if tasks or anew else head.ended))
-            self._queue_anew(record.alert_id, by, [str(m["id"]) for m in old.machines], anew)
+            redo = {**head.redo, **dict.fromkeys(self._to_redo(old, record, steps), self._parts.clock.now())}
+            ended = None if tasks or redo else head.ended
+            try:
+                head = self._kept.save_head(replace(head, redo=redo, ended=ended))
+            except Conflict:
+                return False  # it is changed in this moment: the hint has it looked at again
+            self._redo(head, by)
         say(_log, "investigation", alerts=[record.alert_id], machines=len(head.machines), tasks=len(tasks),
             left_out=len(head.left_out))
         self._send(tasks, deadline)
         return True
+
+    def _to_redo(self, old: Head, record: AlertRecord, steps: Sequence[str]) -> list[str]:
+        """Which steps another body of the alert has done anew: those of the alert as a whole, and where it
+        names attackers that were not known, those that look for them."""
+        known = self._attackers(*(
+            b for b in self._ledger.alerts.bodies(record.alert_id) if b.accusation in old.covered))
+        fresh = self._attackers(record) - known
+        return [n for n in steps or self._parts.policy.inquiry.steps if n != WATCH and (
+            STEPS[n].of_alert or (fresh and STEPS[n].of_attackers))]
+
+    def _redo(self, head: Head, by: str) -> None:
+        """Queue what is to be done anew; what is under way is waited for, by the sweep."""
+        stale = [t for t in self._kept.tasks(head.alert_id) if t.step in head.redo and (
+            t.begun is None or t.begun < head.redo[t.step])]
+        for task in stale:
+            self._queue_anew(head.alert_id, by, [task.machine], [task.step])
+        waited_for = {t.step for t in self._kept.tasks(head.alert_id) if t.step in head.redo and (
+            t.begun is None or t.begun < head.redo[t.step])} if stale else set()
+        left = {name: at for name, at in head.redo.items() if name in waited_for}
+        if left != head.redo:
+            with contextlib.suppress(Conflict):  # the next look sees the same
+                self._kept.save_head(replace(head, redo=left))
 
     def _attackers(self, *records: AlertRecord) -> set[str]:
         """Whom these bodies accuse, as far as it was planned to block them."""
@@ -232,12 +250,16 @@ class Investigator:
                 head = self._kept.head(alert_id)
         if head is None:
             return
+        if head.redo:
+            self._redo(head, SERVICE)
+            head = self._kept.head(alert_id) or head
         tasks = self._kept.tasks(alert_id)
         over = any(t.step == WATCH and t.state in (TaskState.DONE, TaskState.SKIPPED) for t in tasks)
         if over and in_force(self._ledger, alert_id, now):
             self._queue_anew(alert_id, SERVICE, (), [WATCH])  # a yes, a replay or a removal came after it
         open_ = [t for t in tasks if t.state not in SETTLED or t.memory.get("commands")]
-        soon = any(t.step != WATCH and t.state not in SETTLED for t in open_) or head.written < head.manifests
+        soon = any(t.step != WATCH and t.state not in SETTLED for t in open_) or (
+            head.written < head.manifests or bool(head.redo))
         if open_ or soon:
             self._ledger.work.investigation(alert_id, now + (EVERY_HINT if soon else timedelta(hours=1)))
         for task in open_:
@@ -331,11 +353,18 @@ class Investigator:
                 done = self._kept.add(fresh)
             elif old.state in SETTLED and not old.memory.get("commands"):
                 signs = old.signs if name == WATCH else ()  # it goes on
-                self._kept.save(replace(fresh, evidence=old.evidence, signs=signs, etag=old.etag))
-                done = True
+                done = self._saved(replace(fresh, evidence=old.evidence, signs=signs, etag=old.etag))
             else:
                 done = False  # it is under way
             if done and fresh.state is TaskState.QUEUED:
                 self._parts.send(fresh)
                 queued.append(fresh.key)
         return queued
+
+    def _saved(self, task: Task) -> bool:
+        """False if somebody has changed it in this moment: then it is under way."""
+        try:
+            self._kept.save(task)
+        except Conflict:
+            return False
+        return True

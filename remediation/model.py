@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -142,6 +142,12 @@ class Alert:
             sorted({a.address for a in self.attackers}),
         )
         return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+
+
+def joined(bodies: Sequence[Alert]) -> Alert:
+    """Several bodies of one alert as one: the last one's word, with the attackers that any of them names."""
+    attackers = {(a.address, a.port): a for body in bodies for a in body.attackers}
+    return replace(bodies[-1], attackers=tuple(attackers.values()))
 
 
 @dataclass(frozen=True, slots=True)

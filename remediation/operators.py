@@ -135,7 +135,7 @@ class Operator:
                 planned=utc(now), **self._ledger.alerts.plan_facts(decision.plan),
             )
         keys = self._responder.claim(decision, explicit=True, by=caller.name if override else "")
-        self._investigator.watch_again(alert.alert_id)
+        self._ledger.watch_again(alert.alert_id, self._clock.now())
         commits = self._responder.commit_all((k.nsg_id for k in keys), deadline)
         return {
             "claimed": [k.id for k in keys],

@@ -46,6 +46,8 @@ from remediation.survey import Decision, Survey
 _log = logging.getLogger(__name__)
 
 MOST_IN_EVENT = 100
+HOPS = {"generated": "generated", "event": "published", "received": "received"}
+"""Times of an alert before it was decided, as a log line names them (`event` is the line's own word)."""
 MOST_DOUBLINGS = 5
 DONE_AT_MOST = 20_000
 FEW = 4
@@ -102,9 +104,6 @@ class _UnderWay:
     def few(self) -> bool:
         """No storm."""
         return self._now <= FEW
-
-HOPS = {"generated": "generated", "event": "published", "received": "received"}
-"""Times of an alert before it was decided, as a log line names them (`event` is the line's own word)."""
 
 
 class Responder:
@@ -372,7 +371,7 @@ class Responder:
             touched = [c.key for c in approval.claims if self._end_unanswered(approval, c.key)]
         self._ledger.control.carried_out(approval)
         if approval.state == "approved":
-            self._investigator.watch_again(approval.alert_id)
+            self._ledger.watch_again(approval.alert_id, self._clock.now())
             self.commit_all((k.nsg_id for k in touched), deadline)
         return touched
 

@@ -264,6 +264,5 @@ resource site 'Microsoft.Web/sites@2024-11-01' = {
 }
 
 output name string = site.name
-output hostName string = site.properties.defaultHostName
 output identityId string = identity.id
 output principalId string = identity.properties.principalId

@@ -105,6 +105,3 @@ resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-06
 
 output id string = account.id
 output name string = account.name
-output blobEndpoint string = account.properties.primaryEndpoints.blob
-output queueEndpoint string = account.properties.primaryEndpoints.queue
-output tableEndpoint string = account.properties.primaryEndpoints.table

@@ -142,6 +142,4 @@ resource audit 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
 
 output id string = account.id
 output name string = account.name
-output blobEndpoint string = account.properties.primaryEndpoints.blob
-output tableEndpoint string = account.properties.primaryEndpoints.table
 output evidenceContainer string = evidence

@@ -79,6 +79,9 @@ class Channels:
             except RemediationError as error:
                 _log.warning("not told: %s", error)
                 return False
+            except Exception as error:  # noqa: BLE001 - one channel's fault must not be the others'; no address in the log
+                _log.error("not told: channel %s has a fault: %s", name, type(error).__name__)
+                return False
             return True
 
         pool = ThreadPoolExecutor(max(1, len(names)), "channel")

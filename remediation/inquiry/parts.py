@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from remediation.alerts import normalise
@@ -13,7 +13,7 @@ from remediation.errors import MalformedAlert
 from remediation.escalation import Escalation
 from remediation.investigation.task import Task
 from remediation.ledger import Head, Ledger
-from remediation.model import Alert, Mode, Verdict
+from remediation.model import Alert, Mode, Verdict, joined
 from remediation.notify import Notifier
 from remediation.policy import Policy
 from remediation.settings import Settings
@@ -71,10 +71,7 @@ class Inquiries:
         cannot be read any more."""
         found = [a for one in dict.fromkeys((head.accusation, *head.covered))
                  if (a := self._body(head.alert_id, one)) is not None]
-        if not found:
-            return None
-        attackers = {(a.address, a.port): a for alert in found for a in alert.attackers}
-        return replace(found[-1], attackers=tuple(attackers.values()))
+        return joined(found) if found else None
 
     def _body(self, alert_id: str, accusation: str) -> Alert | None:
         record = self.ledger.alerts.get(alert_id, accusation)

@@ -35,7 +35,7 @@ from remediation.log import say
 from remediation.model import Alert, utc
 from remediation.steps import STEPS, in_guest
 from remediation.steps.step import POLICY, Skip, Step, StepFailed, Work
-from remediation.steps.step import name_of as short
+from remediation.topology import name_of as short
 
 _log = logging.getLogger(__name__)
 

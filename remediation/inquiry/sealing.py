@@ -37,7 +37,7 @@ class Sealing:
         if any(t.state not in SETTLED for t in tasks if t.step != WATCH):
             return
         head = self._kept.head(alert_id)
-        if head is None:
+        if head is None or head.redo:
             return
         sealed = {name for one in head.sealed for name, _ in one["files"]}
         fresh = sorted((e for t in tasks for e in t.evidence if e[0] not in sealed), key=lambda e: e[0])
@@ -115,7 +115,7 @@ class Sealing:
 
     def _blocks_over(self, alert_id: str) -> bool:
         """Did the alert have blocks, and has each ended?"""
-        planned = self._ledger.alerts.whole_plan(alert_id).get("blocks") or []
+        planned = self._ledger.alerts.whole_plan(self._ledger.alerts.bodies(alert_id)).get("blocks") or []
         blocks = [self._ledger.blocks.latest(BlockKey(b["nsg"], Direction(b["direction"]), b["address"]))
                   for b in planned]
         return bool(blocks) and all(b is not None and b.state in OVER for b in blocks)

@@ -2,8 +2,8 @@
 
 Each entry's `seal` is the SHA-256 of the seal before it and of its own name and hash. The first follows the
 seal of the manifest's own facts (which alert, which number, when), and that one the manifest before it.
-The last seal stands in the ledger, in an account of its own: whoever alters a
-file, an entry or their order must alter the ledger, too.
+The last seal stands in the ledger, in an account of its own: whoever alters a file, an entry or their order
+must alter the ledger, too.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ newest word counts. `store` speaks to the service; the others know one subject
 each. Hints are written before the rows they point to and are never the truth.
 """
 
+from datetime import datetime, timedelta
+
 from remediation.ledger.alerts import AlertRecord, Alerts
 from remediation.ledger.block import Block, Claim, claim_of
 from remediation.ledger.blocks import Blocks
@@ -62,3 +64,9 @@ class Ledger:
         self.control = Control(tables)
         self.firewall = Firewall(tables)
         self.investigations = Investigations(tables)
+
+    def watch_again(self, alert_id: str, now: datetime) -> None:
+        """Something comes into force for an alert whose watch may have ended: the sweep looks a minute later,
+        when it is recorded, if the alert is looked into at all."""
+        if self.investigations.begun(alert_id):
+            self.work.investigation(alert_id, now + timedelta(minutes=1))

@@ -84,14 +84,12 @@ class Alerts:
                       key=lambda r: (r.verdict is not Verdict.CONFIRMED, str(r.values.get("received") or "")))
 
     def acted_on(self, alert_id: str) -> list[AlertRecord]:
-        """The bodies that count, in the order of their coming: all that Defender confirms, for it adds
-        machines and attackers to an alert; else the first."""
-        bodies = self.bodies(alert_id)
-        return [b for b in bodies if b.verdict is Verdict.CONFIRMED] or bodies[:1]
+        """The bodies that count (`counting`)."""
+        return counting(self.bodies(alert_id))
 
-    def whole_plan(self, alert_id: str) -> dict[str, Any]:
+    def whole_plan(self, bodies: Sequence[AlertRecord]) -> dict[str, Any]:
         """What was planned for an alert in all; {} where nothing was."""
-        return united([p for b in self.acted_on(alert_id) if (p := self.plan(b)) is not None])
+        return united([p for b in counting(bodies) if (p := self.plan(b)) is not None])
 
     def receive(self, alert: Alert, raw: Any, **facts: Any) -> AlertRecord | None:
         """Record a new body; None if this one is known."""
@@ -273,6 +271,12 @@ def _record(row: Row) -> AlertRecord:
 
 def _actions(row: Row) -> list[dict[str, Any]]:
     return [{"at": row.text("at"), **action} for action in json.loads(row.text("actions") or "[]")]
+
+
+def counting(bodies: Sequence[AlertRecord]) -> list[AlertRecord]:
+    """Of an alert's bodies those that count, in the order of their coming: all that Defender confirms, for it
+    adds machines and attackers to an alert; else the first."""
+    return [b for b in bodies if b.verdict is Verdict.CONFIRMED] or list(bodies[:1])
 
 
 def united(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -36,12 +36,14 @@ MACHINES, SLOTS = "~machines", "~slots"
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """An investigation as a whole. `machines`: id, path and private addresses of each; `left_out`: machine →
-    why it is not looked into; `manifests`: number of manifests, `seal` the last one's; `sealed`: each
-    manifest as it is to be written, `written` how many are; `closed`: when
-    the alert was resolved in Defender; `trusted`: Defender confirms it, and it is no sample; `covered`: the
-    bodies of the alert (their accusations) of which every machine has been thought of; `dismissed`: somebody
-    dismissed the alert in Defender, as the watch has seen."""
+    """An investigation as a whole.
+
+    `machines`: id, path and private addresses of each; `left_out`: machine → why it is not looked into.
+    `manifests`: number of manifests, `seal` the last one's; `sealed`: each manifest as it is to be written,
+    `written` how many are. `closed`: when the alert was resolved in Defender; `trusted`: Defender confirms
+    it, and it is no sample; `dismissed`: the watch has seen it dismissed. `covered`: the bodies of the alert
+    (their accusations) of which every machine has been thought of; `redo`: steps that are to be done anew,
+    since when: what was begun of them before does not count."""
 
     alert_id: str
     accusation: str
@@ -58,6 +60,7 @@ class Head:
     trusted: bool = False
     covered: tuple[str, ...] = ()
     dismissed: bool = False
+    redo: Mapping[str, datetime] = field(default_factory=dict)
     etag: str = ""
 
     def machine(self, machine_id: str) -> Mapping[str, Any]:
@@ -93,10 +96,14 @@ class Investigations:
 
     # --- the head ---
 
+    def begun(self, alert_id: str) -> bool:
+        """Has one been begun?"""
+        return self._table.get(encode(alert_id), HEAD) is not None
+
     def begin(self, head: Head, tasks: Sequence[Task]) -> bool:
         """Record a new investigation with its tasks; False if there is one."""
         partition = encode(head.alert_id)
-        if self._table.get(partition, HEAD) is not None:
+        if self.begun(head.alert_id):
             return False
         if not self._insert(partition, tasks) and not (
                 self._left_without(head) and self._insert(partition, tasks)):
@@ -128,10 +135,6 @@ class Investigations:
     def head(self, alert_id: str) -> Head | None:
         """The investigation of an alert."""
         return self._table.parsed(self._table.get(encode(alert_id), HEAD), _head)
-
-    def begun(self, alert_id: str) -> bool:
-        """Has one been begun?"""
-        return self._table.get(encode(alert_id), HEAD) is not None
 
     def save_head(self, head: Head) -> Head:
         """Change it as it was read. Raises Conflict."""
@@ -282,6 +285,7 @@ def _head_values(head: Head) -> dict[str, Any]:
         "trusted": head.trusted,
         **pack("covered", list(head.covered)),
         "dismissed": head.dismissed,
+        **pack("redo", {name: utc(at) for name, at in head.redo.items()}),
         "closed": utc(head.closed) if head.closed else "",
         **pack("leftOut", dict(head.left_out)),
     }
@@ -295,7 +299,8 @@ def _head(row: Row) -> Head:
         from_utc(ended) if ended else None, int(row.values.get("manifests") or 0), row.text("seal"),
         tuple(unpack(row.values, "sealed") or ()), int(row.values.get("written") or 0),
         from_utc(closed) if closed else None, bool(row.values.get("trusted")),
-        tuple(unpack(row.values, "covered") or ()), bool(row.values.get("dismissed")), row.etag)
+        tuple(unpack(row.values, "covered") or ()), bool(row.values.get("dismissed")),
+        {str(name): from_utc(at) for name, at in (unpack(row.values, "redo") or {}).items()}, row.etag)
 
 
 def _told(row: Row) -> Told:

@@ -194,8 +194,7 @@ class Removal:
                 f"{done}, but {name_of(incident.machine)} may still go anywhere, or nearly, by {ways}"),
                 "firewall-open", look=True)
         for one in incident.alerts:  # from now on it is watched
-            if self._ledger.investigations.begun(one):
-                self._ledger.work.investigation(one, self._clock.now())
+            self._ledger.watch_again(one, self._clock.now())
         return self._end(incident, State.REMOVED, (
             f"{done}: read back and evaluated, no rogue path is left to {name_of(incident.machine)}"),
             "firewall-removed")

@@ -74,11 +74,10 @@ def run(
             (t.strip().splitlines()[-1] for t in (ran.error, ran.message, ran.output) if t.strip()), ""
         )
         code = "" if ran.exit_code is None else f", exit code {ran.exit_code}"
-        told, _ = work.tools.store.arrived(_blob(work, name), MOST_BYTES) or (b"", False)
         raise StepFailed(
             f"the script ended {ran.state or 'without a word'}{code}: {said[:200]}",
             {"state": ran.state, "exit": ran.exit_code, "message": ran.message, "output": ran.output,
-             "error": ran.error, "arrived": told.decode(errors="replace")})
+             "error": ran.error, "arrived": _arrived(work, name)})
     arrived = work.tools.store.arrived(_blob(work, name), MOST_BYTES)
     if arrived is None or not arrived[0]:  # the machine may not reach the storage account
         inline = ran.output.encode()
@@ -87,6 +86,15 @@ def run(
             return Later(_pause(work, 3), {**work.memory, "late": name}, "its output has not arrived")
         return read(inline, cut=cut)
     return read(arrived[0], cut=arrived[1])
+
+
+def _arrived(work: Work, name: str) -> str:
+    """What a script that failed had said until then; why that cannot be read, where it cannot."""
+    try:
+        told, _ = work.tools.store.arrived(_blob(work, name), MOST_BYTES) or (b"", False)
+    except PermanentError as error:
+        return f"cannot be read: {error}"
+    return told.decode(errors="replace")
 
 
 def _begin(work: Work, name: str, script: str, parameters: Mapping[str, str], seconds: int) -> Later:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from remediation.investigation.redact import shown
 from remediation.investigation.task import CUT, Finding, Later, Sign, Weight
-from remediation.steps.step import READS_LOGS, Skip, Step, StepFailed, Work, name_of
+from remediation.steps.step import READS_LOGS, Skip, Step, StepFailed, Work
+from remediation.topology import name_of
 
 if TYPE_CHECKING:
     from remediation.cloud.logs import Traces

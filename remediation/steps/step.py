@@ -147,11 +147,3 @@ RUNS_COMMANDS = tuple(
     f"Microsoft.Compute/{kind}/runCommands/{verb}"
     for kind in ("virtualMachines", "virtualMachineScaleSets/virtualMachines")
     for verb in ("read", "write", "delete"))
-
-
-def name_of(resource_id: str) -> str:
-    """The last part of an id; of a scale set's instance its set's too."""
-    parts = resource_id.split("/")
-    if len(parts) > 10 and parts[-2] == "virtualmachines":
-        return f"{parts[-3]}/{parts[-1]}"
-    return parts[-1]

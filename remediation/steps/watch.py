@@ -38,7 +38,7 @@ def look(work: Work) -> Finding | Later:
     dismissed = _newly_dismissed(work)
     blocks, waits = _blocks(work)
     out = _taken_out(work)
-    if not blocks and not out and not work.memory.get("looks"):
+    if not blocks and not out and not (work.memory.get("looks") or work.memory.get("asked")):
         if waits:
             return Later(EVERY_SECONDS, dict(work.memory), "its blocks wait for a person", idle=True)
         raise Skip("no block or removal of this alert is in force")
@@ -86,14 +86,16 @@ def _next(work: Work, blocks: list[Block], memory: dict[str, Any], tell: list[st
 
 
 def _newly_dismissed(work: Work) -> bool:
-    """Has somebody closed the alert since the last look? Then no change is made in its machines any more."""
-    if work.head.dismissed or not _dismissed(work):
+    """Has somebody dismissed the alert since the last look? As long as it is, no change is made in its
+    machines."""
+    dismissed = _dismissed(work)
+    if dismissed == work.head.dismissed:
         return False
     try:
-        work.tools.ledger.investigations.save_head(replace(work.head, dismissed=True))
+        work.tools.ledger.investigations.save_head(replace(work.head, dismissed=dismissed))
     except Conflict:
         return False  # it is changed in this moment: the next look sees to it
-    return True
+    return dismissed
 
 
 def _dismissed(work: Work) -> bool:
@@ -115,7 +117,7 @@ def _blocks(work: Work) -> tuple[list[Block], bool]:
 
 
 def _known(ledger: Ledger, alert_id: str) -> list[Block]:
-    planned = ledger.alerts.whole_plan(alert_id).get("blocks") or ()
+    planned = ledger.alerts.whole_plan(ledger.alerts.bodies(alert_id)).get("blocks") or ()
     found = (ledger.blocks.get(BlockKey(b["nsg"], Direction(b["direction"]), b["address"]))
              for b in planned[:MOST_BLOCKS])
     return [b for b in found if b is not None]

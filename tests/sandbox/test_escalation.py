@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,6 +101,28 @@ def test_a_channel_that_hangs_holds_up_nobody(azure: Azure, inbox: Inbox):
         azure.app.escalation.follow(name_of(one), Deadline.after(azure.clock, 3))
         assert len(inbox.messages) == 1
         assert len(azure.ledger.investigations.told(name_of(one)).arrived) == 1
+
+
+def test_a_channel_with_a_fault_keeps_no_other_from_hearing_and_shows_no_address(
+        azure: Azure, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    azure.world.seed(estate(SHADOWING))
+    with Inbox() as broken:
+        azure.start(RESPONDER_NOTIFY=f"{broken.url}?secret=hunter2 {inbox.url}")
+        one = azure.attack()
+        channels = azure.app.escalation._channels
+        send = channels.send
+
+        def faulty(name: str, *args: Any) -> None:
+            if name == channels.names[0]:
+                raise KeyError("json://127.0.0.1/?secret=hunter2")
+            send(name, *args)
+
+        monkeypatch.setattr(channels, "send", faulty)
+        settle(azure)
+        assert len(inbox.messages) == 1
+        assert len(azure.ledger.investigations.told(name_of(one)).arrived) == 1
+        assert "has a fault: KeyError" in caplog.text
+        assert "hunter2" not in caplog.text
 
 
 def test_a_record_of_a_message_whose_answer_is_lost_is_no_lost_race(azure: Azure):

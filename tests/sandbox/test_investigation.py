@@ -678,6 +678,46 @@ def test_an_attacker_that_comes_later_is_looked_for_on_the_machines_that_are_kno
     assert inquiry.of("cut_flows").ended != first.ended
 
 
+def test_a_look_that_is_under_way_when_an_attacker_comes_is_done_again(azure: Azure):
+    azure.world.seed(site({}))
+    inquiry = Inquiry(azure)
+    one = inquiry.begin()
+    task = inquiry.of("cut_flows")
+    inquiry.deliver(task)  # its script runs, with the first attacker
+    begun = inquiry.of("cut_flows").begun
+    assert inquiry.of("cut_flows").state is TaskState.RUNNING
+    more = copy.deepcopy(one)
+    more["properties"]["entities"].append({"$id": "e_9", "type": "ip", "address": SECOND})
+    azure.deliver(azure.know(more))
+    assert "cut_flows" in inquiry.head.redo
+    inquiry.pump()
+    assert (inquiry.of("cut_flows").begun, inquiry.head.ended) == (begun, None), "it is not over yet"
+    azure.app.investigator.follow(inquiry.id, azure.app.budget())
+    inquiry.pump()
+    azure.app.investigator.follow(inquiry.id, azure.app.budget())
+    assert inquiry.of("cut_flows").begun != begun
+    assert inquiry.of("cut_flows").state is DONE
+    assert inquiry.head.redo == {}
+    assert inquiry.head.ended is not None
+
+
+def test_an_alert_that_is_active_again_may_have_its_machines_changed_again(azure: Azure):
+    azure.world.seed(site({"patches": {"Critical": 1}}))
+    inquiry = Inquiry(azure)
+    one = inquiry.begin()
+    inquiry.pump()
+    for status in ("Dismissed", "Active"):
+        one["properties"]["status"] = status
+        azure.know(one)
+        inquiry.due(inquiry.of("watch"))
+        inquiry.deliver(inquiry.of("watch"))
+        assert inquiry.head.dismissed == (status == "Dismissed")
+    task = inquiry.of("updates")
+    azure.app.operator.decide(task.approval, OTHER, azure.app.budget(), approve=True, reason="yes")
+    inquiry.pump("updates")
+    assert "1 updates installed" in inquiry.of("updates").says
+
+
 def test_a_change_that_waits_is_not_made_once_the_alert_was_dismissed(azure: Azure):
     azure.world.seed(site({"patches": {"Critical": 1}}))
     inquiry = Inquiry(azure)

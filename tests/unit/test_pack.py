@@ -167,6 +167,10 @@ def test_sessions_that_may_live_on_are_said_until_they_were_looked_for():
     assert "may live on" not in pack([block(sessions=MAY)], [task("cut_flows")]).open
     refused = task("cut_flows", reason="not done (cut 2 live connections): rejected by bob: no")
     assert "may live on" in pack([block(sessions=MAY)], [refused]).open
+    late = block(sessions=MAY, first_claimed=AT + timedelta(hours=1))
+    looked = task("cut_flows", begun="2026-01-02T03:05:00.000Z")
+    assert "may live on" in pack([late], [looked]).open, "that look knew nothing of this attacker"
+    assert "may live on" not in pack([block(sessions=MAY, first_claimed=AT)], [looked]).open
     other = task("cut_flows", machine=VM.format("vm2"))
     assert "may live on" in pack([block(sessions=MAY)], [other]).open, "one machine says nothing of another"
 

@@ -37,16 +37,21 @@ def test_every_linux_script_ends_well_in_json_lines_and_leaves_nothing_behind(pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_processes_are_listed_with_their_program_hash_and_parent(tmp_path: Path):
-    program = tmp_path / 'od"d\\name'
-    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
-    process = subprocess.Popen([program, "60"], cwd=tmp_path)
+def listed(program: Path, folder: Path) -> tuple[int, dict[int, dict[str, Any]]]:
+    """The program run for a moment → its process id, and all processes as the script lists them."""
+    process = subprocess.Popen([program, "60"], cwd=folder)
     try:
-        rows = {r["pid"]: r for r in run("processes", tmp_path) if r["kind"] == "process"}
+        return process.pid, {r["pid"]: r for r in run("processes", folder) if r["kind"] == "process"}
     finally:
         process.kill()
         process.wait()
-    mine = rows[process.pid]
+
+
+def test_processes_are_listed_with_their_program_hash_and_parent(tmp_path: Path):
+    program = tmp_path / 'od"d\\name'
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    pid, rows = listed(program, tmp_path)
+    mine = rows[pid]
     assert mine["exe"] == str(program), "a name with quotes and backslashes reads as it is"
     assert mine["sha256"] == hashlib.sha256(program.read_bytes()).hexdigest()
     assert mine["ppid"] > 0
@@ -97,13 +102,8 @@ def test_a_huge_program_is_listed_without_a_hash(tmp_path: Path):
     shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
     with program.open("r+b") as held:
         held.truncate(60 * 2**30)
-    process = subprocess.Popen([program, "60"], cwd=tmp_path)
-    try:
-        rows = {r["pid"]: r for r in run("processes", tmp_path) if r["kind"] == "process"}
-    finally:
-        process.kill()
-        process.wait()
-    assert (rows[process.pid]["exe"], rows[process.pid]["sha256"]) == (str(program), "")
+    pid, rows = listed(program, tmp_path)
+    assert (rows[pid]["exe"], rows[pid]["sha256"]) == (str(program), "")
 
 
 @pytest.mark.parametrize("path", WINDOWS, ids=lambda p: p.stem)

@@ -34,7 +34,8 @@ from remediation.steps import (
     updates,
     watch,
 )
-from remediation.steps.step import POLICY, Skip, StepFailed, name_of
+from remediation.steps.step import POLICY, Skip, StepFailed
+from remediation.topology import name_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ATTACKER = "198.51.100.7"
