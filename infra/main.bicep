@@ -101,7 +101,7 @@ param operatorAddresses string[] = []
 @maxValue(10)
 param alwaysReady int = 2
 
-@description('Private networking: the apps leave by a network of their own and reach storage by private endpoints alone.')
+@description('Private networking: the apps leave by a network of their own and reach storage by private endpoints alone, but for the account that machines write to.')
 param privateNetwork bool = false
 
 @description('Address space of that network, /24 at least.')
