@@ -41,6 +41,8 @@ GIVE_UP = timedelta(days=3)
 """So long a channel that does not take a message is tried."""
 OVERLAP = timedelta(minutes=2)
 """Notices are written by several processes, whose clocks and answers differ by so much."""
+SENDING = timedelta(seconds=60)
+"""Longer than a sweep: who has not said by then what has arrived has died over it."""
 LONGEST_PAUSE = timedelta(hours=1)
 WAITING_EVERY = timedelta(minutes=15)
 EVENT_TYPE = "DefenderResponder.Escalation"
@@ -112,7 +114,7 @@ class Escalation:
         if not pack.why and not told.version:
             return
         if pack.digest == told.digest:
-            if not self._missing(told):
+            if not self._missing(told) or self._being_sent(alert_id, told):
                 return
         else:
             if not set(pack.why) & set(URGENT) and not self._room():
@@ -139,6 +141,13 @@ class Escalation:
             deadline,
         )
 
+    def _being_sent(self, alert_id: str, told: Told) -> bool:
+        """Does another send it in this moment? Then it is looked at again when that must be over."""
+        if told.until is None or told.until <= self._clock.now():
+            return False
+        self._ledger.work.escalation(alert_id, told.until)
+        return True
+
     def _missing(self, told: Told) -> tuple[str, ...]:
         return tuple(n for n in self._channels.names if n not in told.arrived)
 
@@ -146,7 +155,8 @@ class Escalation:
               data: Mapping[str, Any], deadline: Deadline) -> None:
         """Recorded, sent, and where it has arrived recorded again."""
         try:
-            told = self._ledger.investigations.save_told(alert_id, told)
+            told = self._ledger.investigations.save_told(
+                alert_id, replace(told, until=self._clock.now() + SENDING))
         except Conflict:
             say(_log, "told-by-another", alerts=[alert_id])
             return
@@ -161,7 +171,7 @@ class Escalation:
             "data": data,
         }
         took = self._channels.try_all(self._missing(told), title, text, severity, event, deadline)
-        told = replace(told, arrived=(*told.arrived, *took), attempts=told.attempts + 1)
+        told = replace(told, arrived=(*told.arrived, *took), attempts=told.attempts + 1, until=None)
         if self._missing(
             told
         ):  # the hint before the row: a crash between has it told twice, never not at all
@@ -196,6 +206,8 @@ class Escalation:
         for the next hour."""
         now = self._clock.now()
         told = self._ledger.investigations.told(NOTICES)
+        if self._being_sent(NOTICES, told):
+            return
         known = set(told.said.get("known", ()))
         since = told.at - OVERLAP if told.at else None
         recent = [n for n in self._ledger.control.notices(since) if not n.get("alerts")]

@@ -77,7 +77,8 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What people were told of an alert: how often, the last message's digest, and where it has arrived."""
+    """What people were told of an alert: how often, the last message's digest, and where it has arrived.
+    `until`: somebody sends it in this moment, and is left alone so long."""
 
     version: int = 0
     digest: str = ""
@@ -85,6 +86,7 @@ class Told:
     arrived: tuple[str, ...] = ()
     attempts: int = 0
     said: Mapping[str, Any] = field(default_factory=dict)
+    until: datetime | None = None
     etag: str = ""
 
 
@@ -239,7 +241,8 @@ class Investigations:
         what was lost."""
         values = {"claim": secrets.token_hex(8),  # tells our own write from one that says the same
                   "version": told.version, "digest": told.digest, "at": utc(told.at) if told.at else None,
-                  "attempts": told.attempts, **pack("arrived", list(told.arrived)), **pack("said", told.said)}
+                  "until": utc(told.until) if told.until else "", "attempts": told.attempts,
+                  **pack("arrived", list(told.arrived)), **pack("said", told.said)}
         before = Row(encode(alert_id), TOLD, {}, told.etag) if told.etag else None
         try:
             etag = self._table.write(before, encode(alert_id), TOLD, values)
@@ -304,7 +307,7 @@ def _head(row: Row) -> Head:
 
 
 def _told(row: Row) -> Told:
-    at = row.text("at")
+    at, until = row.text("at"), row.text("until")
     return Told(int(row.values.get("version") or 0), row.text("digest"), from_utc(at) if at else None,
                 tuple(unpack(row.values, "arrived") or ()), int(row.values.get("attempts") or 0),
-                unpack(row.values, "said") or {}, row.etag)
+                unpack(row.values, "said") or {}, from_utc(until) if until else None, row.etag)

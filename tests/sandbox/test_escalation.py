@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +14,7 @@ import pytest
 
 from remediation.clock import Deadline
 from remediation.errors import Conflict
+from remediation.escalation import NOTICES
 from remediation.ledger import Told
 from sandbox.inbox import Inbox
 from tests.azure import OPERATOR, Azure
@@ -138,6 +141,41 @@ def test_a_record_of_a_message_whose_answer_is_lost_is_no_lost_race(azure: Azure
     assert (kept.told("a2").attempts, kept.told("a2").etag) == (1, again.etag)
     with pytest.raises(Conflict):
         kept.save_told("a2", replace(saved, attempts=2))
+
+
+@pytest.mark.parametrize("about", ["an alert", "no alert"])
+def test_two_that_look_at_the_same_moment_send_one_message(azure: Azure, inbox: Inbox, about: str):
+    azure.world.seed(estate(SHADOWING) if about == "an alert" else estate())
+    azure.start(RESPONDER_NOTIFY=inbox.url, RESPONDER_INVESTIGATE="off")
+    one = azure.attack()
+    if about == "no alert":
+        azure.app.responder._notifier.tell("test", "something happened")
+    thing = name_of(one) if about == "an alert" else NOTICES
+    inbox.hangs = 1.0
+    azure.clock.forward(seconds=30)
+    first = threading.Thread(target=azure.app.escalation.follow, args=(thing, azure.app.budget()))
+    first.start()
+    time.sleep(0.5)  # it has recorded what it says, and waits for the channel
+    azure.app.escalation.follow(thing, azure.app.budget())
+    first.join()
+    assert len(inbox.messages) == 1
+    settle(azure, minutes=5)
+    assert len(inbox.messages) == 1
+
+
+def test_who_dies_over_a_message_has_it_sent_by_another(azure: Azure, inbox: Inbox):
+    azure.world.seed(estate(SHADOWING))
+    azure.start(RESPONDER_NOTIFY=inbox.url, RESPONDER_INVESTIGATE="off")
+    one = azure.attack()
+    kept = azure.ledger.investigations
+    azure.app.escalation.follow(name_of(one), azure.app.budget())
+    told = kept.told(name_of(one))
+    kept.save_told(name_of(one), replace(told, arrived=(), until=azure.clock.now() + timedelta(seconds=60)))
+    inbox.messages.clear()
+    azure.app.escalation.follow(name_of(one), azure.app.budget())
+    assert inbox.messages == [], "another may be at it"
+    settle(azure, minutes=2)
+    assert len(inbox.messages) == 1
 
 
 def test_notices_that_come_one_by_one_are_each_told_once(azure: Azure, inbox: Inbox):
