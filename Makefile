@@ -50,9 +50,9 @@ check: setup ## lint, types, import contracts, Bicep
 	  $(PY) ../shared/tools/bicepcheck/bicepcheck.py --strict infra/*.bicep infra/modules/*.bicep; \
 	else echo "bicepcheck is not here: Bicep is not checked"; fi
 	@if command -v bicep > /dev/null 2>&1; then \
-	  for f in infra/*.bicep; do bicep build "$$f" --stdout > /dev/null && bicep lint "$$f"; done; \
+	  for f in infra/*.bicep; do bicep build "$$f" --stdout > /dev/null && bicep lint "$$f" || exit 1; done; \
 	else echo "the Bicep compiler is not on PATH: not compiled"; fi
-	@for f in infra/*.sh; do sh -n "$$f"; done
+	@for f in infra/*.sh; do sh -n "$$f" || exit 1; done
 
 bench: setup ## measure side by side with what people use today (an hour)
 	$(PY) -m bench

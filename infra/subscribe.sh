@@ -30,7 +30,7 @@ while :; do
     exit 1
   fi
   echo "waiting for$missing to be indexed ($tries of 20)"
-  sleep 15
+  sleep "${PAUSE:-15}"
 done
 
 az deployment group create --only-show-errors --output none \

@@ -15,8 +15,18 @@ export RESPONDER_URL
 ledger=$(output LEDGER_ACCOUNT_NAME)
 site=$(output AZURE_FUNCTION_APP_NAME)
 
-if az functionapp show --resource-group "$group" --name "$site" --output none 2>/dev/null; then
-  if ! "$python" -m remediation blocks > /dev/null; then
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+live() { # the ids of the blocks that have not ended; fails where nobody can tell
+  "$python" -m remediation blocks --live > "$folder/live" || return 1
+  "$python" -c 'import json, sys; print(" ".join(b["id"] for b in json.load(sys.stdin)["blocks"]))' < "$folder/live"
+}
+
+# asked of the group, so that "it is not there" is an answer and not a failure to ask
+there=$(az resource list --resource-group "$group" --resource-type Microsoft.Web/sites --query "[?name=='$site'].name" --output tsv)
+if [ -n "$there" ]; then
+  if ! live > /dev/null; then
     echo "the app does not answer you: RESPONDER_KEY or RESPONDER_TOKEN? your address in operatorAddresses?" >&2
     echo "nothing was taken away: its live blocks would stay for good" >&2
     exit 1
@@ -29,15 +39,15 @@ if az functionapp show --resource-group "$group" --name "$site" --output none 2>
   "$python" -m remediation pause --lift all --reason "the service is taken away" > /dev/null
   tries=0
   while :; do
-    live=$("$python" -m remediation blocks | "$python" -c 'import json, sys; print(" ".join(b["id"] for b in json.load(sys.stdin)["blocks"]))')
-    [ -z "$live" ] && break
+    left=$(live)
+    [ -z "$left" ] && break
     tries=$((tries + 1))
     if [ "$tries" -gt 20 ]; then
-      echo "these blocks are still there: $live" >&2
+      echo "these blocks are still there: $left" >&2
       echo "look why (python -m remediation blocks), then run this again. Acting is paused; nothing else was taken away" >&2
       exit 1
     fi
-    sleep 30
+    sleep "${PAUSE:-30}"
   done
 fi
 

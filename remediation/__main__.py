@@ -15,12 +15,13 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from remediation.errors import BadPolicy
 from remediation.explain import as_json, as_text, explain
+from remediation.model import ENDED_STATES
 from remediation.policy import DEFAULT_POLICY, load_policy
 
 EXIT_BAD = 2
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     one = _remote(verbs, "blocks", "list blocks", _blocks)
     for name in ("state", "address", "nsg"):
         one.add_argument(f"--{name}", default="")
+    one.add_argument("--live", action="store_true", help="those that have not ended, of all pages")
     one = _remote(verbs, "replay", "replay an alert by id or from a file", _replay)
     one.add_argument("alert", help="an alert id, or a file that holds alerts")
     one.add_argument("--dry-run", action="store_true", help="show the plan and the difference only")
@@ -203,7 +205,29 @@ def _request(args: argparse.Namespace, method: str, path: str, body: str, query:
 
 
 def _blocks(args: argparse.Namespace) -> int:
-    return _call(args, "GET", "blocks", state=args.state, address=args.address, nsg=args.nsg)
+    which = {"state": args.state, "address": args.address, "nsg": args.nsg}
+    if not args.live or not args.url:
+        return _call(args, "GET", "blocks", **which)
+    try:
+        found = [b for b in _all_blocks(args, which) if b["state"] not in ENDED_STATES]
+    except (OSError, ValueError, KeyError) as error:
+        print(f"{args.url}: the list of blocks cannot be read: {error}", file=sys.stderr)
+        return EXIT_BAD
+    print(json.dumps({"blocks": found}, indent=2))
+    return 0
+
+
+def _all_blocks(args: argparse.Namespace, which: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Of all pages. Raises OSError, ValueError or KeyError if one is not a page."""
+    token = ""
+    while True:
+        answer = _request(args, "GET", "blocks", "", {**which, "pageSize": 1000, "pageToken": token})
+        answer.raise_for_status()
+        page = answer.json()
+        yield from page["blocks"]
+        token = page["nextPageToken"]
+        if not token:
+            return
 
 
 def _replay(args: argparse.Namespace) -> int:
