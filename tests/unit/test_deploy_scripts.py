@@ -1,5 +1,5 @@
-"""The scripts that deploy and take away, really run, with an `az` that answers as it is told and notes what it
-was asked."""
+"""The scripts that deploy and take away, really run, with an `az` that answers as it is told and notes what
+it is asked."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def test_deploying_goes_from_infrastructure_to_code_to_events(told: Told):
     done = told.run("deploy.sh", AZURE_ENV_NAME="prod", AZURE_LOCATION="northeurope")
     assert done.returncode == 0, done.stderr
     steps = [told.at(call) for call in (
-        "deployment sub create", "zip", "functionapp deployment source config-zip", "functionapp function list",
-        "deployment group create")]
+        "deployment sub create", "zip", "functionapp deployment source config-zip",
+        "functionapp function list", "deployment group create")]
     assert -1 not in steps
     assert steps == sorted(steps)
     (packed,) = (call for call in told.calls if call.startswith("zip"))
