@@ -37,7 +37,7 @@ $(VENV)/.ready: $(VENV)/.python sandbox/azurite/package-lock.json
 demo: setup ## play the story: alert, block, proof, lift
 	$(PY) -m sandbox.demo
 
-PURE := alerts plan policy prefixes spans firewall investigation topology waf managed likelihood view nsg owned proof guardrails drift effective explain log
+PURE := alerts plan policy prefixes spans firewall investigation rehearsal topology waf managed likelihood view nsg owned proof guardrails drift effective explain log
 test: setup ## run all tests; the pure modules must be covered branch by branch
 	$(PY) -m pytest tests/unit -n 2 $(PURE:%=--cov=remediation.%) --cov-branch --cov-fail-under=100 --cov-report=term:skip-covered
 	$(PY) -m pytest tests/conformance tests/sandbox tests/host -n 6 --dist worksteal

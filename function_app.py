@@ -199,6 +199,18 @@ def health(req: func.HttpRequest) -> func.HttpResponse:
     return _serve("health", req)
 
 
+@outside.route(route="selftest", methods=["POST"])
+def selftest(req: func.HttpRequest) -> func.HttpResponse:
+    """Send a sample alert the whole way."""
+    return _serve("selftest", req)
+
+
+@outside.route(route="selftest", methods=["GET"])
+def selftested(req: func.HttpRequest) -> func.HttpResponse:
+    """How far the last self-test is, or what it came to."""
+    return _serve("selftested", req)
+
+
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 app.register_functions(inside)
 if os.environ.get("RESPONDER_ROLE", "").lower() != "guest":

@@ -35,6 +35,9 @@ param changeFirewalls bool = false
 @description('May machines be looked into from outside: posture, logs?')
 param investigate bool = true
 
+@description('May it see whether Defender sends its alerts on, in every subscription (the self-test)?')
+param selfTest bool = true
+
 @description('May it resolve alerts in Defender when all is done?')
 param resolveAlerts bool = false
 
@@ -63,7 +66,7 @@ var kinds = concat(
       kind: 'responder'
       principalId: responderPrincipalId
       identityId: responderIdentityId
-      words: responderCapabilities(block, waf, cutLiveFlows, changeFirewalls, investigate, resolveAlerts)
+      words: responderCapabilities(block, waf, cutLiveFlows, changeFirewalls, investigate, selfTest, resolveAlerts)
     }
   ],
   empty(guestPrincipalId)

@@ -61,6 +61,9 @@ param changeFirewalls bool = false
 @description('May machines be looked into from outside: posture, logs?')
 param investigate bool = true
 
+@description('Send a sample alert the whole way each day, and look each hour whether Defender sends alerts on?')
+param selfTest bool = true
+
 @description('May it resolve alerts in Defender when all is done (policy: [investigation] resolve)?')
 param resolveAlerts bool = false
 
@@ -267,6 +270,7 @@ module responder 'modules/function-app.bicep' = {
       RESPONDER_LINKS: 'https://${names.site}.azurewebsites.net'
       RESPONDER_SUBSCRIPTIONS: join(subscriptions, ',')
       RESPONDER_MANAGEMENT_GROUPS: join(managementGroups, ',')
+      SELFTEST_WORKFLOW: selfTest ? intake.outputs.logicAppId : ''
       ESCALATION_TOPIC: escalationTopic ? escalations!.outputs.endpoint : ''
     })
   }
@@ -311,6 +315,22 @@ module intake 'modules/intake.bicep' = {
   }
 }
 
+module selfTestRole 'modules/self-test-role.bicep' = if (selfTest) {
+  params: {
+    token: token
+  }
+}
+
+module maySelfTest 'modules/may-self-test.bicep' = if (selfTest) {
+  scope: rg
+  params: {
+    logicAppName: intake.outputs.logicAppName
+    roleId: selfTestRole!.outputs.id
+    principalId: responder.outputs.principalId
+    identityId: responder.outputs.identityId
+  }
+}
+
 module escalations 'modules/escalations.bicep' = if (escalationTopic) {
   scope: rg
   params: {
@@ -338,6 +358,7 @@ module watch 'modules/watch.bicep' = {
     workspaceId: monitor.outputs.workspaceId
     topicId: intake.outputs.topicId
     logicAppIds: [intake.outputs.logicAppId, intake.outputs.tickerId]
+    selfTest: selfTest
     mailAddresses: mailAddresses
   }
 }
@@ -365,7 +386,7 @@ module responderRole 'modules/role.bicep' = if (assignRole) {
   name: 'responder-role'
   params: {
     kind: 'responder'
-    capabilities: responderCapabilities(block, waf, cutLiveFlows, changeFirewalls, investigate, resolveAlerts)
+    capabilities: responderCapabilities(block, waf, cutLiveFlows, changeFirewalls, investigate, selfTest, resolveAlerts)
     principalId: responder.outputs.principalId
     identityId: '${rg.id}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-${token}'
     token: token

@@ -3,7 +3,7 @@ to a deployed app's HTTP API.
 
     python -m remediation explain FILE [--json] [--url URL --key KEY]
     python -m remediation blocks|replay|revoke|approvals|approve|pause|resume|protected|alert|pack|
-        investigate|firewall|health … --url URL --key KEY
+        investigate|firewall|selftest|health … --url URL --key KEY
     python -m remediation evidence verify FOLDER-OR-ALERT [--seal SEAL | --url URL --key KEY]
 """
 
@@ -15,6 +15,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from remediation.model import ENDED_STATES
 from remediation.policy import DEFAULT_POLICY, load_policy
 
 EXIT_BAD = 2
+NO_URL = "--url is missing: the app's address, such as https://NAME.azurewebsites.net"
+POLL_SECONDS = 3.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
         "names the account, read as whoever is signed in",
     )
     one.add_argument("--seal", default="", help="the last seal, as `alert` shows it")
+    one = _remote(verbs, "selftest", "send a sample alert the whole way, and see each hop; changes nothing",
+                  _selftest)
+    one.add_argument("--machine", default="", help="the machine it is about (any unless told)")
+    one.add_argument("--last", action="store_true", help="begin none: what the last one came to")
+    one.add_argument("--wait", type=int, default=660, metavar="SECONDS", help="for its end (660 unless told)")
     _remote(verbs, "health", "what is reachable", _health)
     return parser
 
@@ -175,8 +183,7 @@ def _call(args: argparse.Namespace, method: str, path: str, *, body: Any = None,
           raw: str = "", **query: Any) -> int:
     """One call of the API; its answer is printed."""
     if not args.url:
-        print("--url is missing: the app's address, such as https://NAME.azurewebsites.net",
-              file=sys.stderr)
+        print(NO_URL, file=sys.stderr)
         return EXIT_BAD
     try:
         answer = _request(args, method, path, raw or (json.dumps(body) if body is not None else ""), query)
@@ -343,6 +350,41 @@ def _evidence(args: argparse.Namespace) -> int:
         print(f"{count} files are as they were sealed"
               + ("" if seal else "; the last seal was not compared with the ledger's (--seal or --url)"))
     return 1 if wrong else 0
+
+
+def _selftest(args: argparse.Namespace) -> int:
+    """0: passed; 1: failed, or refused; 2: it cannot be told."""
+    if not args.url:
+        print(NO_URL, file=sys.stderr)
+        return EXIT_BAD
+    shown: set[str] = set()
+    query: dict[str, Any] = {}
+    method, body = ("GET", "") if args.last else ("POST", json.dumps({"machine": args.machine}
+                                                                  if args.machine else {}))
+    end = time.monotonic() + args.wait
+    while True:
+        try:
+            answer = _request(args, method, "selftest", body, query)
+            report = answer.json()
+        except (OSError, ValueError) as error:
+            print(f"{args.url}: {error}", file=sys.stderr)
+            return EXIT_BAD
+        if not answer.ok:
+            print(json.dumps(report), file=sys.stderr)
+            return 1
+        for hop in report["hops"]:
+            if hop["ok"] is not None and hop["hop"] not in shown:
+                shown.add(hop["hop"])
+                print(f"{'ok  ' if hop['ok'] else 'FAIL'} {hop['seconds']:7.1f} s  {hop['what']}"
+                      + (f": {hop['detail']}" if hop["detail"] else ""), flush=True)
+        if report["outcome"] != "running":
+            print(f"the self-test {report['outcome']}")
+            return 0 if report["outcome"] == "passed" else 1
+        if args.last or time.monotonic() > end:
+            print("the self-test is still running; `selftest --last` shows it", file=sys.stderr)
+            return EXIT_BAD
+        time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
+        method, body, query = "GET", "", {"id": report["id"]}
 
 
 def _health(args: argparse.Namespace) -> int:

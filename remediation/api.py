@@ -7,6 +7,7 @@ and the reason, an unknown id 404, a lost race 409, a caller without the role 40
 from __future__ import annotations
 
 import logging
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -49,6 +50,7 @@ from remediation.log import say
 from remediation.model import BlockState, Caller
 from remediation.operators import Operator
 from remediation.policy import Policy
+from remediation.selftest import SelfTest
 from remediation.settings import Settings, is_loopback
 
 _log = logging.getLogger(__name__)
@@ -58,16 +60,21 @@ LONGEST_RESOURCE_ID = 1000
 MAX_PROTECTED = 1000
 MAX_HOLD_HOURS = 24 * 31
 MOST_STEPS = 50
+MACHINE = re.compile(
+    r"/subscriptions/[0-9a-f-]{36}/resourcegroups/[\w.()-]{1,90}/providers/microsoft\.compute/"
+    r"(?:virtualmachines|virtualmachinescalesets/[\w.-]{1,80}/virtualmachines)/[\w.-]{1,80}",
+    re.ASCII | re.IGNORECASE)
 
 
 class Api:
     """One method per route; `serve` wraps each with the caller's check and the errors."""
 
     def __init__(
-        self, operator: Operator, firewall: FirewallApi, ledger: Ledger, policy: Policy, settings: Settings,
-        clock: Clock,
+        self, operator: Operator, firewall: FirewallApi, selftest: SelfTest, ledger: Ledger, policy: Policy,
+        settings: Settings, clock: Clock,
     ) -> None:
         self._firewall = firewall
+        self._selftest = selftest
         self._operator = operator
         self._ledger = ledger
         self._policy = policy
@@ -120,6 +127,8 @@ class Api:
             "pack": (self.pack, READ),
             "investigate": (self.investigate, OPERATE),
             "health": (self.health, READ),
+            "selftest": (self.selftest, OPERATE),
+            "selftested": (self.selftested, READ),
             **self._firewall.routes(),
         }
 
@@ -299,6 +308,23 @@ class Api:
                 reason=reason_of(body),
             ),
         )
+
+    def selftest(self, request: Request, caller: Caller) -> Reply:
+        """POST /api/selftest"""
+        machine = body_of(request, {"machine"}).get("machine", "")
+        if not isinstance(machine, str) or (machine and not MACHINE.fullmatch(machine)):
+            raise BadInput("machine", "must be a machine's resource id, or be left out for any")
+        report = self._selftest.begin(caller.name, self._budget(), machine.lower())
+        return Reply(202, report.to_json())
+
+    def selftested(self, request: Request, caller: Caller) -> Reply:
+        """GET /api/selftest"""
+        wanted = request.query.get("id", "")
+        if wanted and not ALERT_ID.fullmatch(wanted):
+            raise NotFound("no such id")
+        deadline = self._budget()
+        found = self._selftest.look(wanted, deadline) if wanted else self._selftest.latest(deadline)
+        return Reply(200, found.to_json())
 
     def health(self, request: Request, caller: Caller) -> Reply:
         """GET /api/health"""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from remediation.cloud.fronts import Fronts
 from remediation.cloud.graph import Graph
 from remediation.cloud.guards import Guards
 from remediation.cloud.guest import GuestCommands
+from remediation.cloud.intake import Intake
 from remediation.cloud.logs import Logs
 from remediation.cloud.machines import Machines
 from remediation.cloud.managed import ManagedRules
@@ -49,8 +50,10 @@ from remediation.notify import Notifier
 from remediation.operators import Operator
 from remediation.owned import Ownership
 from remediation.policy import load_policy
+from remediation.rehearsal.hops import TICK
 from remediation.responder import Responder, Seen
 from remediation.rogues import Desk, Removal, Watch
+from remediation.selftest import SelfTest
 from remediation.settings import Settings, load_settings
 from remediation.steps import check_names
 from remediation.steps.step import Tools
@@ -74,6 +77,7 @@ class App:
     escalation: Escalation
     store: EvidenceStore
     sweep: Sweep
+    selftest: SelfTest
     operator: Operator
     watch: Watch
     removal: Removal
@@ -87,6 +91,8 @@ class App:
     def on_alert(self, data: Any, *, event_id: str, event_time: datetime | None) -> list[Seen]:
         """An event with one alert or more."""
         deadline = self.budget()
+        if self.selftest.arrived(data, event_id, deadline):
+            return []
         seen = self.responder.on_event(data, deadline, event_id=event_id, event_time=event_time)
         self.sweep.if_overdue(deadline)
         return seen
@@ -104,6 +110,7 @@ class App:
 
     def on_tick(self) -> bool:
         """The sweep's second driver → did it have to sweep? Event Grid waits for half a minute."""
+        self.ledger.control.begin_job(TICK, self.clock.now(), timedelta(0))
         return self.sweep.if_overdue(Deadline.after(self.clock, TICK_SECONDS))
 
     def on_commit(self, message: str) -> None:
@@ -188,6 +195,9 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
         approvals=approvals, assessor=assessor, investigator=investigator, notifier=notifier,
         settings=settings, clock=clock,
     )
+    selftest = SelfTest(
+        ledger=ledger, intake=Intake(clients, graph, settings.selftest_workflow), survey=survey,
+        network=network, notifier=notifier, settings=settings, clock=clock)
     firewalls = Firewalls(clients, graph, clock)
     removal = Removal(ledger=ledger, firewalls=firewalls, notifier=notifier, ownership=ownership,
                       settings=settings, clock=clock)
@@ -197,7 +207,8 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
                 clock=clock)
     sweep = Sweep(
         responder=responder, investigator=investigator, escalation=escalation, commit=commit, watch=watch,
-        removal=removal, ledger=ledger, defender=defender, graph=graph, surroundings=surroundings,
+        removal=removal, selftest=selftest, ledger=ledger, defender=defender, graph=graph,
+        surroundings=surroundings,
         assessor=assessor, notifier=notifier, policy=policy, ownership=ownership, settings=settings,
         clock=clock,
     )
@@ -206,6 +217,6 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
         survey=survey, commit=commit, ledger=ledger, defender=defender, network=network, managed=managed,
         graph=graph, notifier=notifier, policy=policy, ownership=ownership, settings=settings, clock=clock,
     )
-    api = Api(operator, FirewallApi(desk, settings, clock), ledger, policy, settings, clock)
-    return App(settings, clock, ledger, responder, investigator, escalation, store, sweep, operator, watch,
-               removal, desk, api)
+    api = Api(operator, FirewallApi(desk, settings, clock), selftest, ledger, policy, settings, clock)
+    return App(settings, clock, ledger, responder, investigator, escalation, store, sweep, selftest, operator,
+               watch, removal, desk, api)

@@ -79,6 +79,7 @@ class Settings:
     channels: tuple[str, ...]
     topic: str
     links: str
+    selftest_workflow: str
     troubles: tuple[str, ...]
 
     @property
@@ -197,6 +198,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         channels=_channels(r),
         topic=_topic(r),
         links=r.text("RESPONDER_LINKS").rstrip("/"),
+        selftest_workflow=_workflow(r),
         troubles=tuple(r.troubles),
     )
     if settings.guest:  # by default it would act, and on the app's own queue
@@ -301,6 +303,16 @@ def _topic(r: _Reader) -> str:
     if url and not ok and not is_loopback(url):
         r.mistakes.append("ESCALATION_TOPIC: must be the endpoint of an Event Grid topic")
     return url
+
+
+def _workflow(r: _Reader) -> str:
+    """The Logic App by which alerts come in."""
+    text = r.text("SELFTEST_WORKFLOW").lower().rstrip("/")
+    if text and not re.fullmatch(
+        rf"/subscriptions/{GUID}/resourcegroups/[\w.()-]{{1,90}}/providers/microsoft\.logic/workflows"
+        r"/[\w.()-]{1,80}", text, re.ASCII):
+        r.mistakes.append("SELFTEST_WORKFLOW: must be the resource id of a Logic App")
+    return text
 
 
 def _on_or_off(text: str) -> bool:

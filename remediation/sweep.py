@@ -24,7 +24,17 @@ from remediation.escalation import Escalation
 from remediation.investigator import Investigator
 from remediation.ledger import AlertRecord, Hint, Ledger
 from remediation.ledger.alerts import AlertState
-from remediation.ledger.work import ALERT, APPROVAL, ESCALATION, FIREWALL, INVESTIGATION, NSG, RECHECK, ROGUE
+from remediation.ledger.work import (
+    ALERT,
+    APPROVAL,
+    ESCALATION,
+    FIREWALL,
+    INVESTIGATION,
+    NSG,
+    RECHECK,
+    ROGUE,
+    SELFTEST,
+)
 from remediation.log import say
 from remediation.model import utc
 from remediation.notify import Notifier
@@ -33,6 +43,7 @@ from remediation.policy import Policy
 from remediation.responder import Responder
 from remediation.rogues import Removal, Watch
 from remediation.rogues.desk import SCAN
+from remediation.selftest import DAILY, FORWARDING, SelfTest
 from remediation.settings import Settings
 from remediation.surroundings import SurroundingsReader
 
@@ -47,6 +58,7 @@ THREADS = 48
 OVERDUE = 2.5
 ASSESS_UNTIL, ASSESS_AGAIN = timedelta(hours=6), timedelta(minutes=10)
 ORPHAN_SCAN = timedelta(days=1)
+CHECK_FORWARDING = timedelta(hours=1)
 CLEAN_UP = timedelta(days=1)
 LONGEST_LIFE = timedelta(days=31)
 """No block lives longer, so no watch over one does."""
@@ -73,7 +85,7 @@ class Sweep:
 
     def __init__(
         self, *, responder: Responder, investigator: Investigator, escalation: Escalation, commit: Commit,
-        watch: Watch, removal: Removal, ledger: Ledger,
+        watch: Watch, removal: Removal, selftest: SelfTest, ledger: Ledger,
         defender: Defender, graph: Graph, surroundings: SurroundingsReader, assessor: Assessor,
         notifier: Notifier, policy: Policy, ownership: Ownership, settings: Settings, clock: Clock,
     ) -> None:
@@ -83,6 +95,7 @@ class Sweep:
         self._commit = commit
         self._watch = watch
         self._removal = removal
+        self._selftest = selftest
         self._ledger = ledger
         self._defender = defender
         self._graph = graph
@@ -161,6 +174,8 @@ class Sweep:
                 self._investigator.follow(hint.id, deadline)
             elif hint.kind == ESCALATION:
                 self._escalation.follow(hint.id, deadline)
+            elif hint.kind == SELFTEST:
+                self._selftest.follow(hint.id, deadline)
             self._ledger.work.done(hint)
         except RemediationError as error:
             result.left += 1
@@ -267,6 +282,7 @@ class Sweep:
             ("orphans", ORPHAN_SCAN, lambda: self._scan_orphans(deadline)),
             (SCAN, self._policy.firewall.scan, lambda: self._watch.everywhere(deadline)),
             ("retention", min(CLEAN_UP, self._retention / 20), lambda: self._clean_up(deadline)),
+            *self._rehearsals(deadline),
         )
         for name, every, run in jobs:
             if deadline.over or not self._ledger.control.begin_job(name, self._clock.now(), every):
@@ -278,6 +294,15 @@ class Sweep:
                 say(_log, "job-failed", level=logging.WARNING, job=name, error=str(error))
             except Exception:  # noqa: BLE001 - one job's fault must not stop the others
                 _log.exception("job %s failed, it comes again", name)
+
+    def _rehearsals(self, deadline: Deadline) -> Sequence[tuple[str, timedelta, Any]]:
+        if not self._selftest.possible:
+            return ()
+        daily = (DAILY, timedelta(days=1), lambda: self._selftest.begin("daily", deadline))
+        return (
+            (FORWARDING, CHECK_FORWARDING, lambda: self._selftest.check_forwarding(deadline)),
+            *((daily,) if self._selftest.ready else ()),
+        )
 
     def reconcile(self, deadline: Deadline, result: Swept) -> None:
         """Alerts that Defender holds and that never reached us enter the normal path."""
@@ -318,6 +343,7 @@ class Sweep:
             + self._ledger.control.forget(before, over)
             + self._ledger.firewall.forget(before, over)
             + self._ledger.investigations.forget(before - LONGEST_LIFE, over)
+            + self._ledger.selftests.forget(before, over)
         )
         if deadline.over:
             self._ledger.control.unfinished_job("retention")

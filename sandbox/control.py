@@ -47,10 +47,10 @@ class Control:
 
     async def reset(self, request: Request) -> Response:
         """POST: an empty Azure; tuning and tokens stay."""
-        version, told = self._state.version, self._state.on_event
+        version, told, logic = self._state.version, self._state.on_event, self._state.logic_base
         self._state.__init__(self._state.tuning)  # type: ignore[misc]  # the same object stays in everyone's hands
         self._state.version = version + 1  # or the graph would take old rows for these
-        self._state.on_event = told
+        self._state.on_event, self._state.logic_base = told, logic
         self._faults.set([])
         self._log.clear()
         self._grid.forget()

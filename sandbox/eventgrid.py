@@ -205,6 +205,10 @@ class EventGrid:
         """GET /topics/{name}/deadletters: what a dead-letter blob would hold."""
         return JSONResponse(self._topic(str(request.path_params["name"])).dead)
 
+    async def events(self, request: Request) -> Response:
+        """GET /topics/{name}/events: what was published, as it was."""
+        return JSONResponse([d.event for d in self._topic(str(request.path_params["name"])).deliveries])
+
     async def status(self, request: Request) -> Response:
         """GET /topics/{name}: all deliveries."""
         return JSONResponse([

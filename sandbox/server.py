@@ -26,6 +26,7 @@ from sandbox.identity import Identity, Tokens
 from sandbox.log import Log
 from sandbox.logs import Logs
 from sandbox.proxy import Door
+from sandbox.workflow import Workflows
 
 TICK_SECONDS = 0.2
 
@@ -70,6 +71,7 @@ class Sandbox:
             "identity": free_port(),
             "control": free_port(),
         }
+        self.state.logic_base = f"http://127.0.0.1:{self.ports['control']}"
         self._doors = doors or {}
         for service in self._doors:
             self.ports[f"door_{service}"] = free_port()
@@ -113,7 +115,7 @@ class Sandbox:
             Route("/{tenant}/v2.0/.well-known/openid-configuration", identity.openid(login)),
             Route("/{tenant}/.well-known/openid-configuration", identity.openid(login)),
         ])
-        grid = self.grid
+        grid, workflows = self.grid, Workflows(self.state)
         return {
             "arm": _Front(self.arm, signing),
             "logs": Starlette(routes=[
@@ -123,8 +125,11 @@ class Sandbox:
                 *control.routes(),
                 Route("/topics/{name}/api/events", grid.publish, methods=["POST"]),
                 Route("/topics/{name}/subscription", grid.subscribe, methods=["PUT"]),
+                Route("/topics/{name}/events", grid.events),
                 Route("/topics/{name}/deadletters", grid.dead_letters),
                 Route("/topics/{name}", grid.status),
+                Route("/workflows/{name}/triggers/{trigger}/paths/invoke", workflows.invoke,
+                      methods=["POST"]),
             ]),
             **{f"door_{s}": Door(s, f"http://127.0.0.1:{port}", self.faults, self.log)
                for s, port in self._doors.items()},

@@ -339,6 +339,11 @@ class World:
                 f"{self.addresses['eventGrid']}/api/events", json=list(batch)).raise_for_status()
         return [e["id"] for e in events]
 
+    def published(self) -> list[dict[str, Any]]:
+        """All events of the topic, as they were published."""
+        found: list[dict[str, Any]] = self.http.get(f"{self.addresses['eventGrid']}/events").json()
+        return found
+
     def deliveries(self) -> list[dict[str, Any]]:
         """What became of all events."""
         found: list[dict[str, Any]] = self.http.get(self.addresses["eventGrid"]).json()

@@ -50,3 +50,9 @@ def resolving_actions() -> list[str]:
 def guest_actions() -> list[str]:
     """What the guest app may do: a role of its own."""
     return _of("guest", "updates", "antimalware")
+
+
+def selftest_actions() -> list[str]:
+    """What the role adds for the self-test, and what the app may do with the Logic App alone."""
+    text = (INFRA / "modules" / "self-test-role.bicep").read_text(encoding="utf-8")
+    return [*_of("selftest"), *re.findall(r"'(Microsoft\.Logic/[^']+)'", text)]

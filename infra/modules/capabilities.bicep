@@ -78,6 +78,10 @@ var actionsOf = {
     'Microsoft.OperationalInsights/workspaces/query/read'
     'Microsoft.OperationalInsights/workspaces/query/*/read'
   ]
+  // does Defender send its alerts on, in every subscription? (the self-test, and a look each hour)
+  selftest: [
+    'Microsoft.Security/automations/read'
+  ]
   // alerts resolved in Defender when all is done (policy: [investigation] resolve)
   resolve: [
     'Microsoft.Security/locations/alerts/resolve/action'
@@ -114,7 +118,7 @@ var actionsOf = {
 
 @export()
 @description('The words of the app itself, from what a deployment wants of it.')
-func responderCapabilities(block bool, waf bool, flows bool, firewall bool, inquiry bool, resolve bool) string[] =>
+func responderCapabilities(block bool, waf bool, flows bool, firewall bool, inquiry bool, selftest bool, resolve bool) string[] =>
   concat(
     ['alerts', 'trace'],
     block ? ['block'] : [],
@@ -122,6 +126,7 @@ func responderCapabilities(block bool, waf bool, flows bool, firewall bool, inqu
     flows ? ['flows'] : [],
     firewall ? ['firewall'] : [],
     inquiry ? ['inquiry'] : [],
+    selftest ? ['selftest'] : [],
     resolve ? ['resolve'] : []
   )
 

@@ -200,3 +200,4 @@ output topicName string = topic.name
 output topicId string = topic.id
 output tickerId string = ticker.id
 output logicAppId string = forwarder.id
+output logicAppName string = forwarder.name

@@ -18,10 +18,13 @@ param topicId string
 @description('Logic Apps: their failed runs are told.')
 param logicAppIds string[]
 
+@description('Does the app test itself each day? Then that it fails, or does not, is told.')
+param selfTest bool
+
 @description('Addresses that are told. Empty: rules fire and are seen in the portal alone.')
 param mailAddresses string[]
 
-var rules = [
+var always = [
   {
     name: 'no-sweep'
     text: 'No sweep for ten minutes: nothing lifts what is due.'
@@ -114,6 +117,31 @@ var rules = [
   }
 ]
 
+// said by the self-test alone
+var rehearsed = [
+  {
+    name: 'forwarding'
+    text: 'A workflow automation of Defender is disabled, leaves alerts out, or is missing.'
+    severity: 1
+    query: loadTextContent('../kql/rule_forwarding.kql')
+    window: 'PT2H'
+    every: 'PT30M'
+    operator: 'GreaterThan'
+    threshold: 0
+  }
+  {
+    name: 'selftest'
+    text: 'The last self-test failed, or none has passed for two days.'
+    severity: 1
+    query: loadTextContent('../kql/rule_selftest.kql')
+    window: 'P2D'
+    every: 'PT1H'
+    operator: 'GreaterThan'
+    threshold: 0
+  }
+]
+var rules = selfTest ? concat(always, rehearsed) : always
+
 var panels = [
   { title: 'Alerts decided', kind: 'barchart', query: loadTextContent('../kql/panel_alerts.kql') }
   { title: 'Blocks by their state', kind: 'table', query: loadTextContent('../kql/panel_blocks.kql') }
@@ -123,6 +151,8 @@ var panels = [
   { title: 'Where Azure asked us to slow down', kind: 'table', query: loadTextContent('../kql/panel_throttling.kql') }
   { title: 'Investigations', kind: 'barchart', query: loadTextContent('../kql/panel_investigations.kql') }
   { title: 'Firewalls', kind: 'table', query: loadTextContent('../kql/panel_firewalls.kql') }
+  { title: 'Quarantine', kind: 'table', query: loadTextContent('../kql/panel_quarantine.kql') }
+  { title: 'Self-tests', kind: 'table', query: loadTextContent('../kql/panel_selftests.kql') }
   { title: 'Sweeps', kind: 'linechart', query: loadTextContent('../kql/panel_sweeps.kql') }
 ]
 

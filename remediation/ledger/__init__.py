@@ -9,7 +9,7 @@
 | work     | shard                    | `<look at>|<kind>|<id>`       | a hint where to look, when   |
 | leases   | NSG id                   | `lease`, `knock`              | who commits; who waits       |
 | investigations | alert id           | `head`, `task|…`, `told`      | what is found out and told   |
-| control  | `guard`, `approval`, …   | …                             | people's wishes, counters    |
+| control  | `guard`, `approval`, …   | …                             | wishes, counters, self-tests |
 
 Changes of alerts, blocks, leases, questions, holds and counters are conditional on etags; of hints, notes
 and notices each writer writes its own, and of the pause, the protected list and the estate's snapshot the
@@ -26,6 +26,7 @@ from remediation.ledger.control import Approval, Control, Pause
 from remediation.ledger.firewall import Approved, Firewall
 from remediation.ledger.investigations import Head, Investigations, Told
 from remediation.ledger.leases import Lease, Leases
+from remediation.ledger.selftests import SelfTests
 from remediation.ledger.store import Tables
 from remediation.ledger.work import Hint, Work
 
@@ -64,6 +65,7 @@ class Ledger:
         self.control = Control(tables)
         self.firewall = Firewall(tables)
         self.investigations = Investigations(tables)
+        self.selftests = SelfTests(tables)
 
     def watch_again(self, alert_id: str, now: datetime) -> None:
         """Something comes into force for an alert whose watch may have ended: the sweep looks a minute later,

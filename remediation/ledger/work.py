@@ -31,6 +31,7 @@ FIREWALL, ROGUE = "firewall", "rogue"
 """A firewall, or a network whose firewalls are to be looked at; and an incident to go on with."""
 INVESTIGATION, ESCALATION = "investigation", "escalation"
 """An alert whose machines are looked into; and one of which people are to be told."""
+SELFTEST = "selftest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,10 @@ class Work:
     def escalation(self, alert_id: str, at: datetime, *, postponed: bool = False) -> None:
         """Leave a hint to tell people of an alert then; what happens until then is told with it."""
         self.hint(ESCALATION, alert_id, bucket(at, GRAIN_SECONDS), postponed=postponed)
+
+    def selftest(self, test_id: str, at: datetime) -> None:
+        """Leave a hint to look how far a self-test is then."""
+        self.hint(SELFTEST, test_id, bucket(at, GRAIN_SECONDS))
 
     def alert(self, alert_id: str, accusation: str, at: datetime) -> None:
         """Leave a hint to look at this body of an alert then."""

@@ -11,6 +11,7 @@ from sandbox.arm import (
     effective,
     firewall,
     guest,
+    logic,
     managed,
     nic,
     nsg,
@@ -109,6 +110,8 @@ ITEMS: dict[tuple[str, str], Handler] = {
     ("GET", f"{RULES}/{policy.GROUP_DRAFTS}"): policy.get_group_draft,
     ("PUT", f"{RULES}/{policy.GROUP_DRAFTS}"): policy.put_group_draft,
     ("GET", "microsoft.security/locations/alerts"): security.get_alert,
+    ("GET", f"{logic.KIND}/runs"): logic.get_run,
+    ("GET", f"{logic.KIND}/runs/actions"): logic.get_action,
     **{
         (method, kind): handler
         for kind in before.TYPES
@@ -150,6 +153,7 @@ LISTS: dict[tuple[str, str], Handler] = {
     ("GET", RULES): policy.list_groups,
     ("POST", f"{firewall.POLICY}/deploy"): policy.deploy,
     ("GET", "microsoft.security/alerts"): security.list_alerts,
+    ("POST", f"{logic.KIND}/triggers/listcallbackurl"): logic.callback,
     ("GET", "microsoft.security/mdeonboardings"): security.onboardings,
     **{("POST", f"microsoft.security/locations/alerts/{a}"): security.act_on_alert
        for a in security.ALERT_ACTIONS},
@@ -157,7 +161,7 @@ LISTS: dict[tuple[str, str], Handler] = {
     ("GET", "microsoft.insights/eventtypes/values"): security.read_activity,
 }
 
-KNOWN = {kind for _, kind in (*ITEMS, *LISTS)}
+KNOWN = {kind for _, kind in (*ITEMS, *LISTS)} | {"microsoft.security/automations"}
 
 NETWORK_API = frozenset("""
     2015-06-15 2016-03-30 2016-06-01 2016-09-01 2016-12-01 2017-03-01 2017-06-01 2017-08-01
@@ -177,7 +181,9 @@ COMPUTE_API = frozenset("""
 """.split())
 OTHER_API = {
     "microsoft.security": frozenset([
-        "2019-01-01", "2020-01-01", "2021-01-01", "2021-10-01-preview", "2021-11-01", "2022-01-01"]),
+        "2019-01-01", "2020-01-01", "2021-01-01", "2021-10-01-preview", "2021-11-01", "2022-01-01",
+        "2023-12-01-preview"]),
+    "microsoft.logic": frozenset(["2016-06-01", "2018-07-01-preview", "2019-05-01"]),
     "microsoft.insights": frozenset(["2015-04-01"]),
     "microsoft.authorization": frozenset(["2016-09-01", "2017-04-01", "2020-05-01"]),
     "microsoft.resourcegraph": frozenset(

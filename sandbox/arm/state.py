@@ -168,6 +168,10 @@ class State:
         self.logs_denied: set[str] = set()
         self.ghosts: list[dict[str, Any]] = []
         """Rows that the graph still shows of what is gone."""
+        self.runs: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+        """Runs of Logic Apps, by workflow and name."""
+        self.logic_base = ""
+        """Where their triggers listen."""
         self.on_event: Callable[[dict[str, Any]], None] | None = None
         """Who hears of what is written and deleted, as Event Grid would say it."""
         self.pointers: tuple[int, Any] | None = None

@@ -18,7 +18,8 @@ from remediation.policy import DEFAULT_POLICY
 from sandbox.world import ROOT, waiting
 from tests.estate import ATTACKER, SECOND, alert, estate, name_of
 from tests.host.conftest import Site
-from tests.role import IDENTITY, guest_actions, inquiry_actions, role_actions
+from tests.intake import LOGIC, automation, logic_app
+from tests.role import IDENTITY, guest_actions, inquiry_actions, role_actions, selftest_actions
 
 BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
 
@@ -41,6 +42,30 @@ def test_explain_asks_an_app_for_the_machines_and_what_would_be_proven(
     assert site.owned() == {}, "nothing was changed"
     assert main([*asked[:-1], "wrong"]) == 2
     assert "401" in capsys.readouterr().err
+
+
+def test_the_self_test_goes_from_the_logic_app_through_event_grid_to_the_host(
+    site: Site, capsys: pytest.CaptureFixture[str]
+):
+    site.world.seed(estate(resources=[logic_app(site.world), automation()]))
+    site.world.role(IDENTITY, [*role_actions(), *selftest_actions()])
+    host = site.start(SELFTEST_WORKFLOW=LOGIC, SWEEP_SCHEDULE="*/5 * * * * *")
+    site.world.http.post(host.webhook.replace("on_alert", "on_tick"), json=[{
+        "id": "t", "eventType": "Responder.Tick", "subject": "", "topic": "", "dataVersion": "1",
+        "metadataVersion": "1", "eventTime": datetime.now(UTC).isoformat(), "data": {}}],
+        headers={"aeg-event-type": "Notification"}).raise_for_status()
+    asked = ["selftest", "--url", host.url, "--key", host.function_key]
+    assert main([*asked, "--wait", "60"]) == 0, capsys.readouterr()
+    text = capsys.readouterr().out
+    assert "Event Grid brings the event to on_alert" in text
+    assert text.endswith("the self-test passed\n")
+    assert site.owned() == {}
+    assert any(main([*asked, "--last"]) == 0 for _ in waiting(20)), "the day's own"
+    assert main(["selftest", "--url", host.url, "--key", "wrong"]) == 2
+    assert main(["selftest", "--url", ""]) == 2
+    site.world.seed({"resources": [logic_app(site.world, state="Disabled")]})
+    assert main(asked) == 1
+    assert "FAIL" in capsys.readouterr().out
 
 
 def test_importing_the_triggers_loads_no_heavy_sdk():

@@ -12,9 +12,11 @@ from typing import Any
 import duckdb_kql
 import pytest
 
+from sandbox.world import waiting
 from tests.azure import OPERATOR, Azure
 from tests.estate import alert, estate
-from tests.role import INFRA
+from tests.intake import LOGIC, automation, logic_app
+from tests.role import IDENTITY, INFRA, role_actions, selftest_actions
 
 KQL = {path.stem: path.read_text() for path in sorted((INFRA / "kql").glob("*.kql"))}
 SHADOWING = {"name": "allow-all", "priority": 100, "direction": "Outbound", "protocol": "*",
@@ -52,7 +54,7 @@ def test_a_life_that_goes_well_fires_no_rule_and_shows_in_every_panel(azure: Azu
     azure.sweep()
     assert asked("rule_no_sweep"), "a sweep is said, though it had nothing to do"
     for name in KQL:
-        if name.startswith("rule_") and name not in ("rule_no_sweep", "rule_failures"):
+        if name.startswith("rule_") and name not in ("rule_no_sweep", "rule_failures", "rule_selftest"):
             assert asked(name) == [], name
     (decided,) = asked("panel_alerts")
     assert (decided["mode"], decided["verdict"], decided["alerts"]) == ("enforce", "confirmed", 1)
@@ -91,6 +93,37 @@ def test_what_cannot_be_worked_on_and_what_never_came_fire_their_rules(azure: Az
     azure.sweep()
     assert len(asked("rule_missed")) == 1
     assert [row["Name"] for row in asked("rule_failures")] == ["on_alert"]
+
+
+def test_a_self_test_that_fails_and_an_automation_that_is_off_fire_their_rules_until_mended(
+    azure: Azure, asked: Asked
+):
+    assert asked("rule_selftest"), "none has passed"
+    azure.world.seed(estate(resources=[logic_app(azure.world, state="Disabled"), automation(enabled=False)]))
+    azure.world.role(IDENTITY, [*role_actions(), *selftest_actions()])
+    azure.start(SELFTEST_WORKFLOW=LOGIC)
+    azure.app.on_tick()
+    azure.sweep()
+    assert asked("rule_selftest")
+    assert [(r["off"], r["without"]) for r in asked("rule_forwarding")] == [(1, 0)]
+    assert asked("panel_selftests")[0]["outcome"] == "failed"
+    azure.world.seed({"resources": [logic_app(azure.world), automation()]})
+    azure.app.selftest.begin("ann", azure.app.budget())
+    for _ in waiting(5):
+        if events := azure.world.published():
+            break
+    azure.app.on_alert(events[-1]["data"], event_id=events[-1]["id"], event_time=None)
+    azure.clock.forward(minutes=1)
+    azure.sweep()
+    assert asked("rule_selftest") == []
+    assert asked("panel_selftests")[0]["outcome"] == "passed"
+    assert 0 < asked("panel_selftests")[0]["arrived"] < 30
+
+
+def test_what_cannot_be_read_shows_in_the_quarantine(azure: Azure, asked: Asked):
+    azure.app.on_alert({"odd": 1}, event_id="e", event_time=None)
+    (kept,) = asked("panel_quarantine")
+    assert kept["about"] == "quarantine"
 
 
 def test_what_people_did_and_were_told_shows(azure: Azure, asked: Asked):

@@ -34,6 +34,15 @@ def test_defaults_are_sensible():
     assert not found.auth_on
 
 
+def test_the_logic_app_of_the_self_test_is_a_logic_app():
+    logic = ("/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-x/providers"
+             "/Microsoft.Logic/workflows/logic-1")
+    assert load_settings({**LOCAL, "SELFTEST_WORKFLOW": logic}).selftest_workflow == logic.lower()
+    assert load_settings(LOCAL).selftest_workflow == ""
+    assert "SELFTEST_WORKFLOW" in mistakes(SELFTEST_WORKFLOW="logic-1")
+    assert "SELFTEST_WORKFLOW" in mistakes(SELFTEST_WORKFLOW=logic + "/triggers/manual")
+
+
 def test_the_sample_settings_are_complete_and_work():
     sample = json.loads((Path(__file__).parents[2] / "local.settings.sample.json").read_text())
     found = load_settings(sample["Values"])
