@@ -42,13 +42,19 @@ test: setup ## run all tests; the pure modules must be covered branch by branch
 	$(PY) -m pytest tests/unit -n 2 $(PURE:%=--cov=remediation.%) --cov-branch --cov-fail-under=100 --cov-report=term:skip-covered
 	$(PY) -m pytest tests/conformance tests/sandbox tests/host -n 6 --dist worksteal
 
-check: setup ## lint, types, import contracts, Bicep
+$(VENV)/checkov/bin/checkov: $(VENV)/bin/python requirements-checkov.txt
+	@$(PY) -m venv $(VENV)/checkov
+	@$(VENV)/checkov/bin/pip install --quiet --disable-pip-version-check -r requirements-checkov.txt
+	@touch $@
+
+check: setup $(VENV)/checkov/bin/checkov ## lint, types, import contracts, Bicep, checkov
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 	@if [ -f ../shared/tools/bicepcheck/bicepcheck.py ]; then \
 	  $(PY) ../shared/tools/bicepcheck/bicepcheck.py --strict infra/*.bicep infra/modules/*.bicep; \
 	else echo "bicepcheck is not here: Bicep is not checked"; fi
+	$(PY) -m tests.lint_infra $(VENV)/checkov/bin/checkov
 	@if command -v bicep > /dev/null 2>&1; then \
 	  for f in infra/*.bicep; do bicep build "$$f" --stdout > /dev/null && bicep lint "$$f" || exit 1; done; \
 	else echo "the Bicep compiler is not on PATH: not compiled"; fi

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -282,6 +285,25 @@ def test_the_folder_of_a_deployment_holds_what_it_needs():
     for name in ("sandbox", "tests", "bench", "chaos", "infra", "docs"):
         assert any(line.strip("/") == name for line in ignored), name
     assert not any(line.strip("/") in ("remediation", "host.json", "requirements.txt") for line in ignored)
+
+
+def test_what_is_deployed_is_healthy_to_the_functions_doctor(tmp_path: Path):
+    ignored = [line.rstrip("/") for line in (ROOT / ".funcignore").read_text().split()]
+    package = tmp_path / "package"
+    shutil.copytree(ROOT, package, ignore=shutil.ignore_patterns(*ignored, "__pycache__", ".*_cache"))
+    assert {p.name for p in package.iterdir()} >= {"function_app.py", "host.json", "remediation"}
+    doctor = Path(sys.executable).with_name("azure-functions-doctor")
+    done = subprocess.run(
+        [doctor, "doctor", "--path", package, "--profile", "deploy", "--hosting-plan", "flex-consumption",
+         "--target-python", "3.13", "--format", "json"], capture_output=True, text=True)
+    items = [i for s in json.loads(done.stdout)["results"] for i in s["items"]]
+    said = {i["label"]: i["status"] for i in items}
+    assert done.returncode == 0, done.stdout
+    assert len([s for s in said.values() if s == "pass"]) >= 14
+    assert {label for label, status in said.items() if status not in ("pass", "skip")} <= {
+        "Native dependency risk",  # the package is built in Azure
+        "Binding connection resolution", "Application Insights configuration",  # settings, and they are Bicep's
+    }
 
 
 def test_host_json_and_the_triggers_hold_together():
