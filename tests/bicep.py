@@ -1,6 +1,6 @@
-"""Bicep's literals, read: objects, lists and strings as Python has them, so that tests can run, and linters look
-at, what a template would deploy. A union is that of its literals, of a loop one turn is read, and anything else
-(a reference, a call, a choice) stays as its text."""
+"""Bicep's literals, read: objects, lists and strings as Python has them, so that tests can run, and linters
+look at, what a template would deploy. A union is that of its literals, of a loop one turn is read, and anything
+else (a reference, a call, a choice) stays as its text."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def _string_end(text: str, at: int) -> int:
 
 
 def _value(text: str, at: int) -> tuple[Any, int]:
+    found: Any
     at = _skip(text, at)
     if text.startswith("if ", at):
         at = _skip(text, _closed(text, text.index("(", at)))

@@ -1,8 +1,8 @@
 """Checkov over every resource of `infra/`: `python -m tests.lint_infra CHECKOV`.
 
 Its own parser reads few of our Bicep files (imports, typed lists, lambdas and loops are beyond it). So the
-literals of each file are written out as ARM templates, which it reads whole. Settings of a site (`sites/config`)
-are left out: it takes them for sites of their own.
+literals of each file are written out as ARM templates, which it reads whole. Settings of a site
+(`sites/config`) are left out: it takes them for sites of their own.
 """
 
 from __future__ import annotations

@@ -302,7 +302,7 @@ def test_what_is_deployed_is_healthy_to_the_functions_doctor(tmp_path: Path):
     assert len([s for s in said.values() if s == "pass"]) >= 14
     assert {label for label, status in said.items() if status not in ("pass", "skip")} <= {
         "Native dependency risk",  # the package is built in Azure
-        "Binding connection resolution", "Application Insights configuration",  # settings, and they are Bicep's
+        "Binding connection resolution", "Application Insights configuration",  # settings: Bicep's
     }
 
 
