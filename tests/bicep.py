@@ -1,6 +1,9 @@
 """Bicep's literals, read: objects, lists and strings as Python has them, so that tests can run, and linters
-look at, what a template would deploy. A union is that of its literals, of a loop one turn is read, and anything
-else (a reference, a call, a choice) stays as its text."""
+look at, what a template would deploy.
+
+A union is that of its literals, of a loop one turn is read, and anything else (a reference, a call, a choice)
+stays as its text.
+"""
 
 from __future__ import annotations
 
