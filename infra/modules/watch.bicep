@@ -27,10 +27,10 @@ param mailAddresses string[]
 var always = [
   {
     name: 'no-sweep'
-    text: 'No sweep for ten minutes: nothing lifts what is due.'
+    text: 'No sweep for five minutes: nothing lifts what is due.'
     severity: 0
     query: loadTextContent('../kql/rule_no_sweep.kql')
-    window: 'PT10M'
+    window: 'PT5M' // sweeps come each minute, so logs may be four minutes late before this cries wolf
     every: 'PT5M'
     operator: 'LessThan'
     threshold: 1
