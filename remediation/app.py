@@ -18,6 +18,7 @@ from remediation.clock import Clock, Deadline
 from remediation.cloud.activity import ActivityLog
 from remediation.cloud.channels import Channels
 from remediation.cloud.clients import Clients
+from remediation.cloud.crowd import Crowd
 from remediation.cloud.defender import Defender
 from remediation.cloud.elements import Elements
 from remediation.cloud.estate import EstateReader
@@ -148,14 +149,15 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     graph = Graph(clients, settings.subscriptions, settings.management_groups, clock)
     network = Network(clients, settings.arm_endpoint, settings.poll_seconds)
     ownership = Ownership(settings.deployment)
-    guards = Guards(clients, network, ownership)
+    guards = Guards(clients, network, ownership, clock)
     managed = ManagedRules(network, clock)
     defender = Defender(clients, graph, clock)
-    machines = Machines(clients, graph, network, clock, settings.machine_cache_seconds)
+    machines = Machines(clients, network, clock, settings.machine_cache_seconds)
     members, elements = Members(clients, graph, network, machines, clock), Elements(clients)
     keep = min(KEEP_SECONDS, settings.machine_cache_seconds)
     fronts = Fronts(elements, machines, members, clock, keep)
-    tracer = Tracer(Walk(elements, members), fronts, machines, members, clock, keep)
+    crowd = Crowd(clients, machines, members, clock)
+    tracer = Tracer(Walk(elements, members), fronts, machines, members, crowd, clock, keep)
     tables = Tables(clients, settings.table_prefix)
     ledger = Ledger(tables, settings.lease_seconds)
     notifier = Notifier(ledger.control, clock)

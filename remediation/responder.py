@@ -122,6 +122,7 @@ class Responder:
         self._assessor = assessor
         self._investigator = investigator
         self._under_way = _UnderWay()
+        commit.alerts_wait = lambda: not self._under_way.few
         self._notifier = notifier
         self._settings = settings
         self._clock = clock

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from remediation.clock import Deadline
+from remediation.clock import Clock, Deadline
+from remediation.cloud.cache import Kept
 from remediation.cloud.clients import Clients
 from remediation.cloud.network import Network, StillRunning
 from remediation.errors import NotFound, PermanentError
@@ -19,14 +20,22 @@ from remediation.waf import guard_from_arm, with_rule
 WHOLE_API = "2026-03-01"
 """The newest: what an older one does not show, a PUT of the whole would take away."""
 
+GLIMPSE_SECONDS = 3.0
+"""From the read for a plan to the commit, in one process."""
+
 
 class Guards:
     """Reads guards, and writes our rules into them. One instance serves all threads."""
 
-    def __init__(self, clients: Clients, network: Network, ownership: Ownership) -> None:
+    def __init__(self, clients: Clients, network: Network, ownership: Ownership, clock: Clock) -> None:
         self._clients = clients
         self._network = network
         self._ownership = ownership
+        self._seen: Kept[str, Nsg] = Kept(clock, GLIMPSE_SECONDS)
+
+    def glimpse(self, guard_id: str) -> Nsg | None:
+        """The NSG as it was read within the last moments, if it was, and not written by us since."""
+        return self._seen.peek(guard_id)
 
     def read(self, guard_id: str, deadline: Deadline) -> Nsg:
         """The guard as it is. Raises NotFound."""
@@ -35,7 +44,9 @@ class Guards:
             guard = guard_from_arm(body, self._ownership)
             return replace(guard, partly={g: part for g in sorted(guard.nics)
                                           if (part := self._unseen(g, deadline))})
-        return self._network.read_nsg(guard_id, deadline)
+        nsg = self._network.read_nsg(guard_id, deadline)
+        self._seen.forget(guard_id)
+        return self._seen.get(guard_id, lambda: nsg)
 
     def put_rule(
         self, guard_id: str, rule: Rule, deadline: Deadline, unheard: Callable[[], None]
@@ -45,6 +56,7 @@ class Guards:
         if kind_of(guard_id) == WAF_POLICY:
             self._write_policy(guard_id, rule.name, rule, deadline, unheard)
         else:
+            self._seen.forget(guard_id)
             self._network.put_rule(guard_id, rule, deadline, unheard)
 
     def delete_rule(
@@ -54,6 +66,7 @@ class Guards:
         if kind_of(guard_id) == WAF_POLICY:
             self._write_policy(guard_id, name, None, deadline, unheard)
         else:
+            self._seen.forget(guard_id)
             self._network.delete_rule(guard_id, name, deadline, unheard)
 
     def flush(

@@ -1,54 +1,45 @@
 """Single virtual machines: their NICs, addresses and guards.
 
-Resource Graph gives the first view, with public addresses; GETs of the
-machine, its NICs and their subnets are the truth about guards, for the graph lags.
+By GETs, for the graph lags: the machine, its NICs, their subnets and public addresses.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from remediation.clock import Clock, Deadline
 from remediation.cloud.cache import Kept
 from remediation.cloud.clients import Clients
-from remediation.cloud.graph import Graph
 from remediation.cloud.network import Network
-from remediation.errors import RemediationError
-from remediation.gather import Gather
-from remediation.log import say
 from remediation.model import Machine, Nic, ResourceId
 
-_log = logging.getLogger(__name__)
-
 COMPUTE_API = "2024-07-01"
-FIRST_VIEW_SECONDS = 4.0
-"""A throttled graph may not eat the budget: GETs give the rest of the view."""
-VIEWS_TOGETHER = 100
-VIEWS_AT_ONCE = 32
+ASIDE = 16
 
 
 class Machines:
     """Finds machines; answers are kept for some minutes and shared between alerts."""
 
-    def __init__(
-        self, clients: Clients, graph: Graph, network: Network, clock: Clock, keep_seconds: float
-    ) -> None:
+    def __init__(self, clients: Clients, network: Network, clock: Clock, keep_seconds: float) -> None:
         self._clients = clients
-        self._graph = graph
         self._network = network
         self._kept: Kept[str, Machine] = Kept(clock, keep_seconds)
-        self._views: Gather[tuple[str, Deadline], dict[str, str]] = Gather(
-            self._views_together, VIEWS_TOGETHER
-        )
         self._subnets: Kept[str, str] = Kept(clock, keep_seconds)
-        self._aside = ThreadPoolExecutor(VIEWS_AT_ONCE, "view")
+        self._aside = ThreadPoolExecutor(ASIDE, "address")
 
     def one(self, vm: ResourceId, deadline: Deadline) -> Machine:
         """One virtual machine. Raises NotFound."""
         return self._kept.get(str(vm), lambda: self._virtual_machine(vm, deadline))
+
+    def kept(self, vm: ResourceId) -> Machine | None:
+        """The machine, if it was looked at lately."""
+        return self._kept.peek(str(vm))
+
+    def keep(self, machine: Machine) -> None:
+        """It was looked at by other ways."""
+        self._kept.get(machine.id, lambda: machine)
 
     def subnet_guard(self, subnet_id: str, deadline: Deadline) -> str:
         """The NSG of a subnet, '' if it has none."""
@@ -70,7 +61,6 @@ class Machines:
         self._subnets.forget(subnet_id)
 
     def _virtual_machine(self, vm: ResourceId, deadline: Deadline) -> Machine:
-        view = self._aside.submit(self._first_view, str(vm), deadline)
         body = self._clients.arm_get(
             vm.subscription,
             f"/subscriptions/{vm.subscription}/resourceGroups/{vm.group}"
@@ -80,33 +70,16 @@ class Machines:
         properties = body.get("properties") or {}
         profile = properties.get("networkProfile") or {}
         ids = [str(n["id"]).lower() for n in profile.get("networkInterfaces") or () if n.get("id")]
-        nics = tuple(self._nic(one, view, deadline) for one in ids)
+        nics = tuple(self._nic(one, deadline) for one in ids)
         return Machine(
             id=str(vm), nics=nics, power=_power(properties), location=str(body.get("location", "")),
             path=(vm.name,), created=str(properties.get("timeCreated") or ""),
         )
 
-    def _first_view(self, vm_id: str, deadline: Deadline) -> Mapping[str, str]:
-        """Public addresses by the id of their resource, from the graph; it may know none yet."""
-        try:
-            return self._views((vm_id, deadline.within(FIRST_VIEW_SECONDS)))
-        except RemediationError as error:
-            say(_log, "graph-silent", level=logging.WARNING, machine=vm_id, error=str(error))
-            return {}
-
-    def _views_together(self, asked: Sequence[tuple[str, Deadline]]) -> list[dict[str, str]]:
-        """One query for all machines at hand."""
-        shortest = min((deadline for _, deadline in asked), key=lambda d: d.left())
-        rows = self._graph.rows("machine_nics", shortest, ids=sorted({vm for vm, _ in asked}))
-        views: dict[str, dict[str, str]] = {vm: {} for vm, _ in asked}
-        for r in rows:
-            if r.get("publicIpId") and r.get("publicIp"):
-                views.get(str(r["vmId"]), {})[str(r["publicIpId"])] = str(r["publicIp"])
-        return [views[vm] for vm, _ in asked]
-
-    def _nic(self, nic_id: str, view: Future[Mapping[str, str]], deadline: Deadline) -> Nic:
+    def _nic(self, nic_id: str, deadline: Deadline) -> Nic:
         properties = self._network.read_nic(nic_id, deadline).get("properties") or {}
-        private, public, subnet, direct = [], [], "", False
+        private, subnet, direct = [], "", False
+        public: list[Future[str]] = []
         hidden: dict[str, None] = {}
         for config in properties.get("ipConfigurations") or ():
             inner = config.get("properties") or {}
@@ -116,18 +89,16 @@ class Machines:
             direct = direct or is_direct(inner)
             subnet = subnet or id_of(inner.get("subnet"))
             public_id = id_of(inner.get("publicIPAddress"))
-            if public_id:
-                address = view.result().get(public_id) or self._network.read_public_address(
-                    public_id, deadline
-                )
-                public += [address] if address else []
+            if public_id:  # read while the subnet is
+                public.append(self._aside.submit(self._network.read_public_address, public_id, deadline))
+        guard = self.subnet_guard(subnet, deadline) if subnet else ""
         return Nic(
             id=nic_id,
             subnet_id=subnet,
             private_addresses=tuple(private),
-            public_addresses=tuple(public),
+            public_addresses=tuple(filter(None, (one.result() for one in public))),
             nic_nsg=id_of(properties.get("networkSecurityGroup")),
-            subnet_nsg=self.subnet_guard(subnet, deadline) if subnet else "",
+            subnet_nsg=guard,
             hidden=tuple(hidden),
             direct=direct,
         )

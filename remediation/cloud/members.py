@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 TOGETHER = 200
 """Ids in one query: its text stays well below the service's limit."""
 NOBODY = ["-"]
+GONE = "the machine is not there (any more)"
 READS_AT_ONCE = 8
 INSTANCE_NICS_API = "2018-10-01"
 KEEP_OWNERS_SECONDS = 600.0
@@ -190,7 +191,7 @@ class Members:
                 one = self._instance(machine_id, deadline)
                 found.machines[one.id] = one
         except NotFound:
-            found.missing[machine_id] = "the machine is not there (any more)"
+            found.missing[machine_id] = GONE
         except PermanentError as error:
             found.missing[machine_id] = str(error)
 

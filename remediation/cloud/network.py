@@ -34,11 +34,13 @@ DONE = ("Succeeded", "Failed", "Canceled")
 
 
 class StillRunning(Unfinished):
-    """Our operation was accepted and goes on; `operation` is its URL, '' if Azure gave none."""
+    """Our operation was accepted and goes on; `operation` is its URL, '' if Azure gave none, and `pause` for
+    how many seconds Azure wants not to be asked again."""
 
-    def __init__(self, message: str, operation: str) -> None:
+    def __init__(self, message: str, operation: str, pause: float = 0.0) -> None:
         super().__init__(message)
         self.operation = operation
+        self.pause = pause
 
 
 class _Typical:
@@ -163,7 +165,7 @@ class Network:
         started, seen_running = time.perf_counter(), 0.0
         while True:
             if deadline.left() <= pause:
-                raise StillRunning(f"operation {parts.path}: still {status}", operation)
+                raise StillRunning(f"operation {parts.path}: still {status}", operation, pause)
             deadline.clock.sleep(pause)
             try:
                 body, headers = self._clients.arm_answer(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from remediation.clock import Clock, Deadline
 from remediation.cloud.cache import Kept
+from remediation.cloud.crowd import Crowd
 from remediation.cloud.fronts import Fronts
 from remediation.cloud.machines import Machines
 from remediation.cloud.members import Behind, Found, Members
@@ -55,9 +56,10 @@ class Tracer:
     """Finds machines; answers are kept for a while and shared between alerts."""
 
     def __init__(
-        self, walk: Walk, fronts: Fronts, machines: Machines, members: Members, clock: Clock,
+        self, walk: Walk, fronts: Fronts, machines: Machines, members: Members, crowd: Crowd, clock: Clock,
         keep_seconds: float,
     ) -> None:
+        self._crowd = crowd
         self._ways = walk
         self._fronts = fronts
         self._machines = machines
@@ -149,7 +151,7 @@ class Tracer:
             if kind == CLUSTER:
                 return self._cluster(resource.lower().rstrip("/"), deadline)
             if kind == VIRTUAL_MACHINE and parts is not None:
-                return Traced((self._machines.one(parts, deadline),))
+                return Traced((self._crowd.one(parts, deadline),))
             if kind not in (*READERS, *OF_INSTANCES, NIC, SCALE_SET):
                 return Traced(untraced=((resource, f"not traced: {why_not(resource, kind)}"),))
             key = resource.lower().rstrip("/")

@@ -64,8 +64,8 @@ class Parts:
 
 @dataclass(slots=True)
 class Committed:
-    """What a run did. `left`: something remains, to be taken up after `wait` seconds. `moved_to`:
-    the NSG's new id."""
+    """What a run did. `left`: something remains, to be taken up after `wait` seconds; `hurried`: since other
+    NSGs wait. `moved_to`: the NSG's new id."""
 
     held: bool = False
     writes: int = 0
@@ -73,6 +73,7 @@ class Committed:
     shadowed: int = 0
     lifted: int = 0
     left: bool = False
+    hurried: bool = False
     wait: float = 0.0
     moved_to: str = ""
     reason: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from logging import getLogger
 
@@ -13,7 +13,7 @@ from remediation.commit import checks, flows, marks
 from remediation.commit.moved import SINCE, look_elsewhere
 from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
 from remediation.commit.verdict import judge
-from remediation.commit.write import Writer
+from remediation.commit.write import Hurried, Writer
 from remediation.errors import (
     LeaseLost,
     NotFound,
@@ -25,12 +25,14 @@ from remediation.ledger import Block, Lease, Pause
 from remediation.ledger.store import LedgerDown
 from remediation.log import say
 from remediation.model import ENDED_STATES, BlockState, Mode, ResourceId
+from remediation.nsg import Nsg
 
 _log = getLogger(__name__)
 
 ROUNDS = 50
 COLLECT_SECONDS = 0.5
 LEFT_SECONDS = 5.0
+CROWD = 6
 PAUSED_LOOK = timedelta(minutes=1)
 RESTING = (BlockState.WAITING, BlockState.FAILED, BlockState.OVERRIDDEN)
 """States that ask for no further look."""
@@ -59,6 +61,11 @@ class _Here:
         """Has someone called? Asking answers nobody."""
         return self._called.get(nsg_id, False)
 
+    @property
+    def crowded(self) -> bool:
+        """Are threads of this process at many NSGs at once?"""
+        return len(self._called) > CROWD
+
     def called(self, nsg_id: str) -> bool:
         """Has someone called since it was last asked?"""
         with self._lock:
@@ -83,6 +90,8 @@ class Commit:
         self._ledger = parts.ledger
         self._clock = parts.clock
         self._here = _Here()
+        self.alerts_wait: Callable[[], bool] = lambda: False
+        """Are alerts under way, beside those whose NSGs are committed now? Set by who takes them."""
 
     # --- the lease, and the rounds under it ---
 
@@ -95,11 +104,13 @@ class Commit:
         try:
             again = True
             while again:
+                if result.hurried:
+                    result.hurried = result.left = False
                 self._run(nsg_id, deadline, result, forced=forced)
                 if deadline.over and not result.left and self._here.called(nsg_id):
                     result.left = True  # for who called: the queue's message takes over
                     self.look_at(nsg_id, self._clock.now())
-                again = self._here.leave(nsg_id, stay=not result.left)
+                again = self._here.leave(nsg_id, stay=not result.left or result.hurried)
         except BaseException:
             self._here.leave(nsg_id, stay=False)
             raise
@@ -149,6 +160,10 @@ class Commit:
                 self._here.called(lease.nsg_id)  # whose rows are read below is no newcomer any more
                 self._ledger.leases.listen(lease)
                 again = self._round(lease, deadline, result, forced=forced)
+            except Hurried as hurried:
+                if self._left_for_later(lease, hurried, result):
+                    return
+                continue
             except StillRunning as running:
                 left = lease.left(self._clock) - ARM_RESERVE_SECONDS
                 short = deadline.left() < ARM_RESERVE_SECONDS * 2
@@ -156,6 +171,8 @@ class Commit:
                     raise
                 # The lease set the limit, not the budget: renew it and go on waiting.
                 self._ledger.leases.renew(lease, self._clock, operation=running.operation)
+                self._clock.sleep(min(running.pause, lease.left(self._clock) / 2,
+                                      deadline.left() - ARM_RESERVE_SECONDS))
                 continue
             if again and not deadline.over:
                 continue
@@ -168,6 +185,15 @@ class Commit:
             self._clock.sleep(min(COLLECT_SECONDS, deadline.left() / 4))
         raise Unfinished("newcomers kept knocking")
 
+    def _left_for_later(self, lease: Lease, hurried: Hurried, result: Committed) -> bool:
+        """Let go, unless someone with a new attacker for this very NSG has come meanwhile."""
+        wait = hurried.retry_after or 0.0
+        self.look_at(lease.nsg_id, self._clock.now() + timedelta(seconds=wait))
+        if self._here.called(lease.nsg_id) or not self._ledger.leases.release(lease):
+            return False
+        result.left, result.hurried, result.wait, result.reason = True, True, wait, str(hurried)
+        return True
+
     def _await_operation(self, lease: Lease, deadline: Deadline) -> None:
         """Wait for what an earlier round or holder left running."""
         operation = lease.memory.pop("operation", "")
@@ -179,7 +205,7 @@ class Commit:
     def _leave(self, lease: Lease, error: TemporaryError, result: Committed) -> None:
         """Work is left over: hint first, then the message, then let go."""
         result.left, result.reason = True, str(error)
-        result.wait = 0.0 if isinstance(error, Unfinished) else error.retry_after or LEFT_SECONDS
+        result.wait = error.retry_after or (0.0 if isinstance(error, Unfinished) else LEFT_SECONDS)
         at = self._clock.now() + timedelta(seconds=result.wait)
         if isinstance(error, StillRunning):
             lease.memory["operation"] = error.operation
@@ -212,7 +238,7 @@ class Commit:
         if blocks is None:
             return lost
         try:
-            nsg = parts.guards.read(lease.nsg_id, deadline)
+            nsg = self._first_seen(lease, forced=forced) or parts.guards.read(lease.nsg_id, deadline)
         except NotFound:
             everything = marks.live(parts, lease.nsg_id)
             result.moved_to = look_elsewhere(parts, lease, everything, deadline)
@@ -230,12 +256,27 @@ class Commit:
             checks.drift(parts, lease, work, deadline)
             checks.fit(parts, work)
         lost = marks.save(parts, work) or lost
-        Writer(parts, lease, deadline, result, lambda: self._someone_waits(lease)).write(work)
+        try:
+            Writer(parts, lease, deadline, result, lambda: self._someone_waits(lease),
+                   lambda: self._here.crowded and self.alerts_wait()).write(work)
+        except Hurried:
+            marks.save(parts, work)
+            raise
         judge(parts, lease, work, result, deadline)
         lost = marks.save(parts, work) or lost
         lost = flows.cut(parts, lease, work, result, deadline) or lost
         self.schedule(lease.nsg_id, work.blocks)
         return lost or work.again
+
+    def _first_seen(self, lease: Lease, *, forced: bool) -> Nsg | None:
+        """The NSG as it was read for the plan a moment ago, if no commit of ours has ever been there: a read
+        less. What came between shows in Azure's answer to the write, or in the rules as read back."""
+        if forced or {"rules", "checked", "attempt"} & set(lease.memory):
+            return None
+        seen = self._parts.guards.glimpse(lease.nsg_id)
+        if seen is None or any(self._parts.ownership.owns(r) for r in seen.rules):
+            return None
+        return seen
 
     def _worth_a_round(
         self, lease: Lease, now: datetime, paused: Pause | None, *, forced: bool

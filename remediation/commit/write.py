@@ -29,7 +29,13 @@ _log = logging.getLogger(__name__)
 
 PASSES = 6
 GAVE_WAY, GIVES_WAY_AT_MOST = "gaveWay", 4
+HURRIED_SECONDS = 30.0
+"""So much later comes the rest, where many NSGs wait: ARM's reads are what they share."""
 MOVING = (BlockState.PENDING, BlockState.LIFTING)
+
+
+class Hurried(Unfinished):
+    """What stops an attack is written, and many NSGs wait for that: the rest, and all proof, is for later."""
 
 
 class Writer:
@@ -37,9 +43,10 @@ class Writer:
 
     def __init__(
         self, parts: Parts, lease: Lease, deadline: Deadline, result: Committed,
-        someone_waits: Callable[[], bool],
+        someone_waits: Callable[[], bool], crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._parts = parts
+        self._crowded = crowded
         self._someone_waits = someone_waits
         self._lease = lease
         self._deadline = deadline
@@ -81,7 +88,7 @@ class Writer:
                     alerts=self._alerts(b for b in work.current() if self._parts.slot(b) == slot.name),
                 )
         for n, write in enumerate(writes):
-            if n and write.direction not in urgent and self._gives_way():
+            if n and write.direction not in urgent and self._gives_way(urgent=bool(urgent)):
                 work.deferred |= {w.name for w in writes[n:]}
                 break
             if self._deadline.left() < ARM_RESERVE_SECONDS:
@@ -99,14 +106,19 @@ class Writer:
             work.nsg = self._parts.guards.read(work.nsg.id, self._deadline)
         return bool(writes)
 
-    def _gives_way(self) -> bool:
+    def _gives_way(self, *, urgent: bool) -> bool:
         """A newcomer's attack goes on until its decisive direction is denied: that is written before
-        the other direction of those already stopped, but not for ever."""
+        the other direction of those already stopped, but not for ever. Raises Hurried where the newcomers are
+        on other NSGs: what is `urgent` here is written, and the rest is left for later."""
         memory = self._lease.memory
         times = int(memory.get(GAVE_WAY, 0))
-        if times < GIVES_WAY_AT_MOST and self._someone_waits():
+        if times < GIVES_WAY_AT_MOST:
             memory[GAVE_WAY] = times + 1
-            return True
+            if self._someone_waits():
+                return True
+            if urgent and self._crowded():
+                raise Hurried("other NSGs wait: what stops no attack is left for later",
+                              retry_after=HURRIED_SECONDS)
         memory.pop(GAVE_WAY, None)
         return False
 

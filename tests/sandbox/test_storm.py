@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from remediation.cloud.crowd import ONE_BY_ONE
 from remediation.cloud.defender import GETS_AT_ONCE
 from remediation.commit import Committed
-from remediation.commit.write import Writer
+from remediation.commit.write import Hurried, Writer
 from remediation.policy import DEFAULT_POLICY
 from sandbox.world import waiting
 from tests.azure import Azure
-from tests.estate import alert, estate, nsg_id
+from tests.estate import alert, estate, nsg_id, nsg_path
 
 
 @pytest.fixture
@@ -143,14 +144,120 @@ def test_a_newcomers_decisive_direction_is_written_before_the_other_one_of_those
     assert len(azure.blocks()) == 4
 
 
+def outbreak(azure: Azure, nsgs: int) -> list[dict[str, Any]]:
+    """An alert on each of so many NSGs."""
+    azure.world.seed(estate(nsgs=nsgs))
+    return known(azure, nsgs, nsgs)
+
+
+def test_where_alerts_on_many_nsgs_come_at_once_what_stops_the_attacks_is_written_first(wide: Azure):
+    azure = wide
+    alerts = outbreak(azure, 12)
+    azure.world.tune(settle=1.0)
+    together(azure, alerts)
+    names = ["nsg", *(f"nsg{n}" for n in range(2, 13))]
+    assert all("outbound" in azure.owned(n) for n in names)
+    early = [n for n in names if "inbound" in azure.owned(n)]
+    assert len(early) < 8, "most have left it for later"
+    order = [w.rpartition("-")[2] for w in azure.writes()]
+    assert order[:8] == ["outbound"] * 8
+    assert {s for n in names for s in azure.states(n)} <= {"pending", "active"}
+    azure.world.tune(settle=0)
+    azure.clock.forward(seconds=40)
+    azure.sweep()
+    assert {s for n in names for s in azure.states(n)} == {"active"}
+    assert all(set(azure.owned(n)) == {"outbound", "inbound"} for n in names)
+
+
+def test_a_newcomer_on_the_same_nsg_is_not_left_for_later(wide: Azure):
+    azure = wide
+    azure.world.seed(estate())
+    commit = azure.app.responder._commit
+    commit.alerts_wait = lambda: True
+    commit._here._called.update({f"/other/{n}": False for n in range(10)})  # threads at other NSGs
+    azure.world.tune(settle=1.0)
+    one, two = known(azure, 2, 1)
+    first = threading.Thread(target=azure.deliver, args=(one,))
+    first.start()
+    for _ in waiting(10):
+        if azure.writes():
+            break
+    azure.deliver(two)
+    first.join(30)
+    assert azure.owned() == {"outbound": ["198.51.100.1", "198.51.100.2"]}
+
+
+def test_many_machines_at_once_are_read_together(wide: Azure):
+    azure = wide
+    azure.world.seed(estate(machines=20))
+    azure.app.responder._survey._tracer._crowd._pace._rate = 0  # what is spent stays spent
+    together(azure, known(azure, 20, 20))
+    azure.clock.forward(seconds=40)
+    azure.sweep()
+    assert azure.states() == {"active"}
+    assert len(azure.blocks()) == 40
+    assert calls(azure, "Microsoft.Compute/virtualMachines/") == ONE_BY_ONE
+    assert calls(azure, "Microsoft.ResourceGraph") < 40
+
+
+def test_a_machine_that_is_not_there_is_said_so_in_a_crowd_too(wide: Azure):
+    azure = wide
+    azure.world.seed(estate())
+    azure.app.responder._survey._tracer._crowd._pace._tokens = 0
+    gone = azure.attack("vm-gone")
+    assert azure.timeline(gone)["plan"]["skipped"][0]["reason"] == (
+        "not traced: the machine is not there (any more)")
+
+
+def test_the_first_block_on_an_nsg_needs_no_second_read_and_a_later_one_does(azure: Azure):
+    azure.world.seed(estate(machines=2))
+    azure.attack()
+    assert calls(azure, "networkSecurityGroups/nsg") - len(azure.writes()) == 2, "for the plan, and read back"
+    azure.attack("vm2", "198.51.100.20")
+    reads = calls(azure, "networkSecurityGroups/nsg") - len(azure.writes())
+    assert reads == 4, "under the lease, and read back; the plan shares the read of a moment ago"
+    assert azure.states() == {"active"}
+
+
+def test_a_write_that_outlasts_a_short_lease_is_asked_after_as_seldom_as_azure_wants(azure: Azure):
+    azure.start(RESPONDER_LEASE_SECONDS="3")
+    azure.world.seed(estate())
+    azure.world.tune(settle=3, retry_after=True)
+    azure.attack()
+    assert calls(azure, "/operations/") < 15
+    azure.world.tune(settle=0, retry_after=False)
+    azure.clock.forward(seconds=90)
+    azure.sweep()
+    assert azure.states() == {"active"}
+
+
+def test_what_someone_writes_between_plan_and_commit_is_met(azure: Azure, monkeypatch: pytest.MonkeyPatch):
+    azure.world.seed(estate())
+    stale = azure.app.responder._commit._parts.guards.read(nsg_id(), azure.app.budget())
+    mine = {"properties": {"priority": 100, "direction": "Outbound", "access": "Allow", "protocol": "*",
+                           "sourceAddressPrefix": "*", "sourcePortRange": "*", "destinationPortRange": "*",
+                           "destinationAddressPrefix": "*"}}
+    assert azure.world.arm("PUT", f"{nsg_path()}/securityRules/just-now", mine).status_code == 201
+    monkeypatch.setattr(azure.app.responder._commit._parts.guards, "glimpse", lambda _: stale)
+    azure.attack()
+    assert {b.state.value for (d, _), b in azure.blocks().items() if d == "outbound"} == {"shadowed"}
+    assert azure.rules()["just-now"]["priority"] == 100
+
+
 def test_newcomers_cannot_put_the_other_direction_off_for_ever(wide: Azure):
     commit = wide.app.responder._commit
     lease = wide.app.ledger.leases.take(nsg_id(), wide.clock)
     assert lease is not None
     writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: True)
-    assert [writer._gives_way() for _ in range(6)] == [True] * 4 + [False, True]
+    assert [writer._gives_way(urgent=True) for _ in range(6)] == [True] * 4 + [False, True]
     writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: False)
-    assert writer._gives_way() is False, "nobody waits"
+    assert writer._gives_way(urgent=True) is False, "nobody waits"
+    writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: False, lambda: True)
+    for _ in range(4):
+        with pytest.raises(Hurried):
+            writer._gives_way(urgent=True)
+    assert writer._gives_way(urgent=True) is False
+    assert writer._gives_way(urgent=False) is False, "a lift waits for nobody"
 
 
 def test_what_this_process_knows_to_be_done_costs_no_table_call_when_it_comes_again(azure: Azure):
