@@ -19,7 +19,7 @@ from remediation.errors import NotFound, PermanentError
 from remediation.gather import GatherBy
 from remediation.ledger import Ledger
 from remediation.log import say
-from remediation.model import Alert, Mode, Nic, Plan, Verdict
+from remediation.model import Alert, AlertDirection, Mode, Nic, Plan, Verdict
 from remediation.nsg import Nsg
 from remediation.owned import Ownership
 from remediation.plan import Scene, decide, guards
@@ -105,6 +105,8 @@ class Survey:
             else:
                 seen = self._sight(actual, deadline, fresh=fresh)
             scene = self._survey(scene, *seen)
+            if seen[0].blind and actual.direction is not AlertDirection.OUTBOUND_C2:
+                scene = replace(scene, untraced=(*scene.untraced, ("", seen[0].blind)))
         plan = self._decide(actual, held.verdict, scene)
         if held.trouble:  # a missing permission must not look like a forged alert
             plan = replace(plan, notices=(held.trouble, *plan.notices))

@@ -38,17 +38,17 @@ class Fronts:
         self._peers: Kept[str, Sequence[str]] = Kept(clock, PEERS_SECONDS)
         self._kept: Kept[str, Front] = Kept(clock, keep_seconds)
 
-    def by_address(self, deadline: Deadline) -> list[Behind]:
-        """The application gateways with backends by address; none where the graph does not say in time."""
+    def by_address(self, deadline: Deadline) -> list[Behind] | None:
+        """The application gateways with backends by address; None where the graph does not say in time."""
         if self._silent.peek(""):
-            return []
+            return None
         limit = deadline.within(LIST_SECONDS)
         try:
             return self._list.get("", lambda: self._members.gateway_pools(limit))
         except RemediationError as error:  # who waited for the same answer asks no more for a while
             say(_log, "gateways-unknown", level=logging.WARNING, error=str(error))
             self._silent.get("", lambda: True)
-            return []
+            return None
 
     def before(self, machine: Machine, gateways: Sequence[Behind], deadline: Deadline) -> Machine:
         """The machine with the gateways before it that know it by its address alone."""

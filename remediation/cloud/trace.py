@@ -39,17 +39,21 @@ KEEP_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 MOST_MACHINES, MOST_TOLD = 2_000, 3
+UNKNOWN = ("which application gateways have these machines behind them by address is not known now: a client "
+           "may be hidden from their guards")
 CLUSTER = "microsoft.containerservice/managedclusters"
 MOST_AGAIN = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """The machines found, and the resources for which none could be, with the reason."""
+    """The machines found, and the resources for which none could be, with the reason. `blind`: what was not
+    to be learnt of the machines that are found, '' if all was."""
 
     machines: tuple[Machine, ...] = ()
     untraced: tuple[tuple[str, str], ...] = ()
     fronts: tuple[Front, ...] = ()
+    blind: str = ""
 
 
 class Tracer:
@@ -97,14 +101,15 @@ class Tracer:
                 say(_log, "subnet-unreadable", level=logging.WARNING, subnet=subnet, error=str(error))
         return found
 
-    def _with_fronts(self, traced: Traced, listed: Sequence[Behind], deadline: Deadline) -> Traced:
+    def _with_fronts(self, traced: Traced, listed: Sequence[Behind] | None, deadline: Deadline) -> Traced:
         """With the gateways that stand before these machines, whatever led to them."""
         fronts = {f.id: f for f in traced.fronts}
-        shown = [self._fronts.before(machine, listed, deadline) for machine in traced.machines]
+        shown = [self._fronts.before(machine, listed or (), deadline) for machine in traced.machines]
         for one in sorted({h for m in shown for n in m.nics for h in n.hidden} - set(fronts)):
             if kind_of(one) == GATEWAY:
                 fronts[one] = self._fronts.of(one, deadline, named=False)
-        return Traced(tuple(shown), traced.untraced, tuple(fronts.values()))
+        blind = UNKNOWN if listed is None else ""
+        return Traced(tuple(shown), traced.untraced, tuple(fronts.values()), blind)
 
     def confirmed(self, traced: Traced, doubted: Collection[str], deadline: Deadline) -> Traced:
         """The same with the guards of these machines' subnets read anew from ARM, and where those are as they

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.azure import Azure
-from tests.estate import ATTACKER, COMPUTE, NETWORK, SUB, alert, nsg_id
+from tests.estate import ATTACKER, COMPUTE, NETWORK, SUB, alert, estate, nsg_id
 from tests.role import IDENTITY, role_actions
 
 
@@ -543,3 +543,15 @@ def test_a_firewall_that_no_route_names_may_have_its_whole_network_behind_it(azu
     estate["resources"] = estate["resources"][:1]
     azure.world.seed(estate)
     assert set(trace(azure, f"{NETWORK}/azureFirewalls/fw")[0]) == {"jump"}
+
+
+def test_that_gateways_are_not_known_now_is_told_of_an_attack_from_outside_and_of_no_other(azure: Azure):
+    azure.world.seed(estate())
+    azure.app.responder._survey._tracer._fronts._silent.get("", lambda: True)  # the graph did not say
+    outward = azure.attack()
+    assert azure.timeline(outward)["plan"]["notices"] == []
+    inward = azure.attack(attacker="198.51.100.20", kind="SSH_Incoming_BF_OneToOne",
+                          alertDisplayName="Successful brute force attack")
+    (notice,) = azure.timeline(inward)["plan"]["notices"]
+    assert notice.startswith("machines: which application gateways have these machines behind them")
+    assert azure.states() == {"active"}, "the block does not wait for it"
