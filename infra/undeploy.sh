@@ -56,7 +56,7 @@ for principal in $(output RESPONDER_PRINCIPAL_ID) $(output GUEST_PRINCIPAL_ID); 
   az role assignment list --assignee "$principal" --all --query '[].id' --output tsv |
     while IFS= read -r id; do az role assignment delete --ids "$id"; done
 done
-for kind in responder guest evidence; do
+for kind in responder guest evidence self-test; do
   az role definition list --custom-role-only true --query "[?starts_with(roleName, 'Defender $kind (${ledger#stledger})')].name" \
     --output tsv | while IFS= read -r id; do az role definition delete --name "$id"; done
 done

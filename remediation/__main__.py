@@ -28,6 +28,7 @@ from remediation.policy import DEFAULT_POLICY, load_policy
 EXIT_BAD = 2
 NO_URL = "--url is missing: the app's address, such as https://NAME.azurewebsites.net"
 POLL_SECONDS = 3.0
+BUSY = 503
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -371,7 +372,9 @@ def _selftest(args: argparse.Namespace) -> int:
             return EXIT_BAD
         if not answer.ok:
             print(json.dumps(report), file=sys.stderr)
-            return 1
+            if answer.status_code != BUSY:
+                return 1
+            report = {"hops": [], "outcome": "running", **({"id": query["id"]} if query else {})}
         for hop in report["hops"]:
             if hop["ok"] is not None and hop["hop"] not in shown:
                 shown.add(hop["hop"])
@@ -380,7 +383,7 @@ def _selftest(args: argparse.Namespace) -> int:
         if report["outcome"] != "running":
             print(f"the self-test {report['outcome']}")
             return 0 if report["outcome"] == "passed" else 1
-        if args.last or time.monotonic() > end:
+        if args.last or time.monotonic() > end or "id" not in report:
             print("the self-test is still running; `selftest --last` shows it", file=sys.stderr)
             return EXIT_BAD
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))

@@ -54,7 +54,7 @@ from remediation.policy import load_policy
 from remediation.rehearsal.hops import TICK
 from remediation.responder import Responder, Seen
 from remediation.rogues import Desk, Removal, Watch
-from remediation.selftest import SelfTest
+from remediation.selftest import TIMER, SelfTest
 from remediation.settings import Settings, load_settings
 from remediation.steps import check_names
 from remediation.steps.step import Tools
@@ -107,7 +107,9 @@ class App:
 
     def on_timer(self) -> Swept:
         """The sweep's own driver."""
-        return self.sweep.run(self.sweep.budget())
+        swept = self.sweep.run(self.sweep.budget())
+        self.ledger.control.begin_job(TIMER, self.clock.now(), timedelta(0))  # it came to its end
+        return swept
 
     def on_tick(self) -> bool:
         """The sweep's second driver → did it have to sweep? Event Grid waits for half a minute."""
@@ -199,7 +201,7 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     )
     selftest = SelfTest(
         ledger=ledger, intake=Intake(clients, graph, settings.selftest_workflow), survey=survey,
-        network=network, notifier=notifier, settings=settings, clock=clock)
+        notifier=notifier, settings=settings, clock=clock)
     firewalls = Firewalls(clients, graph, clock)
     removal = Removal(ledger=ledger, firewalls=firewalls, notifier=notifier, ownership=ownership,
                       settings=settings, clock=clock)

@@ -56,5 +56,6 @@ def app() -> App:
 def _app() -> App:
     from remediation.app import build
 
-    logging.getLogger("azure").setLevel(logging.WARNING)  # or it logs every request with its URL
+    for name in ("azure", "urllib3"):  # or they log every request with its address, which may be a secret
+        logging.getLogger(name).setLevel(logging.WARNING)
     return build(os.environ)

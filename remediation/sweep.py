@@ -59,6 +59,8 @@ OVERDUE = 2.5
 ASSESS_UNTIL, ASSESS_AGAIN = timedelta(hours=6), timedelta(minutes=10)
 ORPHAN_SCAN = timedelta(days=1)
 CHECK_FORWARDING = timedelta(hours=1)
+TEST_EVERY = timedelta(hours=20)
+"""Twice and more within the two days that the alert rule looks back."""
 CLEAN_UP = timedelta(days=1)
 LONGEST_LIFE = timedelta(days=31)
 """No block lives longer, so no watch over one does."""
@@ -296,12 +298,11 @@ class Sweep:
                 _log.exception("job %s failed, it comes again", name)
 
     def _rehearsals(self, deadline: Deadline) -> Sequence[tuple[str, timedelta, Any]]:
-        if not self._selftest.possible:
+        if not self._selftest.wanted(deadline):
             return ()
-        daily = (DAILY, timedelta(days=1), lambda: self._selftest.begin("daily", deadline))
         return (
             (FORWARDING, CHECK_FORWARDING, lambda: self._selftest.check_forwarding(deadline)),
-            *((daily,) if self._selftest.ready else ()),
+            (DAILY, TEST_EVERY, lambda: self._selftest.daily(deadline)),
         )
 
     def reconcile(self, deadline: Deadline, result: Swept) -> None:

@@ -35,28 +35,29 @@ def export(folder: Path) -> int:
     return count
 
 
-def findings(checkov: str, folder: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """The summary, and what failed: check and resource. Raises RuntimeError if a check could not run."""
+def findings(checkov: str, folder: Path) -> tuple[dict[str, Any], dict[tuple[str, str], str]]:
+    """The summary, and what failed: check and file. Raises RuntimeError if a check could not run."""
     done = subprocess.run(
         [checkov, "-d", str(folder), "--framework", "arm", "--skip-download", "--compact", "-o", "json"],
         capture_output=True, text=True)
     if "Failed to run check" in done.stderr or not done.stdout.strip():
         raise RuntimeError(done.stderr)
     report = json.loads(done.stdout)
-    failed = [(c["check_id"], f"{c['file_path']}: {c['resource']}: {c['check_name']}")
-              for c in report["results"]["failed_checks"]]
+    failed = {(str(c["check_id"]), Path(c["file_path"]).stem): f"{c['resource']}: {c['check_name']}"
+              for c in report["results"]["failed_checks"]}
     return report["summary"], failed
 
 
 def main(checkov: str) -> int:
     """0: nothing is found but what the configuration gives a reason for."""
-    accepted = set(yaml.safe_load(CONFIG.read_text())["skip-check"])
+    reasons: dict[str, list[str]] = yaml.safe_load(CONFIG.read_text())
+    accepted = {(check, file) for check, files in reasons.items() for file in files}
     with tempfile.TemporaryDirectory() as folder:
         count = export(Path(folder))
         summary, failed = findings(checkov, Path(folder))
-    wrong = [f"{check} {what}" for check, what in failed if check not in accepted]
-    wrong += [f"{check}: is accepted in {CONFIG.name}, and nothing fails it" for check in sorted(
-        accepted - {check for check, _ in failed})]
+    wrong = [f"{one[0]}, {one[1]}.bicep: {what}" for one, what in failed.items() if one not in accepted]
+    wrong += [f"{check}, {file}.bicep: is accepted in {CONFIG.name}, and does not fail"
+              for check, file in sorted(accepted - set(failed))]
     wrong += ["checkov could not read a template"] * bool(summary["parsing_errors"])
     for one in wrong:
         print(one)

@@ -27,10 +27,20 @@ param mailAddresses string[]
 var always = [
   {
     name: 'no-sweep'
-    text: 'No sweep for five minutes: nothing lifts what is due.'
+    text: 'No sweep for five minutes, or the logs are late.'
+    severity: 2
+    query: loadTextContent('../kql/rule_no_sweep.kql')
+    window: 'PT5M'
+    every: 'PT5M'
+    operator: 'LessThan'
+    threshold: 1
+  }
+  {
+    name: 'no-sweep-at-all'
+    text: 'No sweep for a quarter of an hour: nothing lifts what is due.'
     severity: 0
     query: loadTextContent('../kql/rule_no_sweep.kql')
-    window: 'PT5M' // sweeps come each minute, so logs may be four minutes late before this cries wolf
+    window: 'PT15M'
     every: 'PT5M'
     operator: 'LessThan'
     threshold: 1
@@ -121,7 +131,7 @@ var always = [
 var rehearsed = [
   {
     name: 'forwarding'
-    text: 'A workflow automation of Defender is disabled, leaves alerts out, or is missing.'
+    text: 'A workflow automation of Defender is disabled or missing.'
     severity: 1
     query: loadTextContent('../kql/rule_forwarding.kql')
     window: 'PT2H'

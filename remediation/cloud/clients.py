@@ -349,15 +349,17 @@ class Clients:
             # a token goes over TLS, but for a topic on this very machine
             client.send_request(request, enforce_https=not is_loopback(endpoint)).raise_for_status()
 
-    def post(self, url: str, body: Mapping[str, Any], deadline: Deadline) -> Mapping[str, str]:
-        """POST JSON to an address that holds its own credential → the answer's headers, names in lower case.
-        One request, and no token of ours goes with it; errors as azure-core raises them."""
+    def post(
+        self, url: str, body: Mapping[str, Any], deadline: Deadline
+    ) -> tuple[int, Mapping[str, str]]:
+        """POST JSON to an address that holds its own credential → the status, and the answer's headers with
+        names in lower case. One request without a token of ours; errors as azure-core raises them."""
         from azure.core.rest import HttpRequest
 
         client: PipelineClient[Any, Any] = self._once("plain", self._make_plain)
         response = client.send_request(HttpRequest("POST", url, json=dict(body)), **timeouts(deadline))
         response.raise_for_status()
-        return {k.lower(): v for k, v in response.headers.items()}
+        return response.status_code, {k.lower(): v for k, v in response.headers.items()}
 
     def _make_plain(self) -> PipelineClient[Any, Any]:
         from azure.core import PipelineClient

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from remediation.clock import Deadline
 from remediation.cloud.clients import Clients
 from remediation.cloud.failures import translated
 from remediation.cloud.graph import Graph
+from remediation.cloud.machines import COMPUTE_API
 from remediation.errors import Invalid
 from remediation.rehearsal.forwarding import Forwarding, forwarding
 from remediation.settings import is_loopback
 
 LOGIC_API, AUTOMATIONS_API = "2019-05-01", "2023-12-01-preview"
+TAKEN = (200, 202)
 TRIGGER, ACTION = "manual", "Publish"
 """As `infra/modules/intake.bicep` names them."""
 ENDED = ("Succeeded", "Failed", "Cancelled", "TimedOut", "Aborted", "Skipped", "Faulted")
@@ -30,13 +32,14 @@ class Intake:
         self.workflow = workflow
         self.home = workflow.split("/")[2] if workflow else ""
 
-    def forwarding(self, subscriptions: Iterable[str], deadline: Deadline) -> Forwarding:
-        """Which of these subscriptions send their alerts on to our Logic App. The graph knows all at once;
-        what it does not know of our own subscription is read there."""
-        wanted = sorted(set(subscriptions))
+    def forwarding(self, deadline: Deadline) -> Forwarding:
+        """Which of the subscriptions with machines send their alerts on to our Logic App. The graph knows all
+        at once; what it does not know of our own subscription is read there."""
+        wanted = sorted({str(r["subscriptionId"]).lower()
+                         for r in self._graph.rows("subscriptions_with_machines", deadline)})
         rows: list[Mapping[str, Any]] = list(self._graph.rows("automations", deadline))
         found = forwarding(rows, wanted, self.workflow)
-        if self.home in found.without or self.home in [s for s, _ in found.off]:
+        if self.home in (*found.without, *found.off):
             base = f"/subscriptions/{self.home}"
             own = self._clients.arm_pages(
                 self.home, f"{base}/providers/Microsoft.Security/automations", AUTOMATIONS_API, {}, deadline)
@@ -45,8 +48,13 @@ class Intake:
         return found
 
     def machine(self, deadline: Deadline) -> str:
-        """Any machine that can be read; '' if there is none."""
-        return next((str(r["id"]).lower() for r in self._graph.rows("any_machine", deadline)), "")
+        """Any machine; '' if there is none. Raises Forbidden where none may be read: no graph says so."""
+        for query in ("any_machine", "any_instance"):
+            for row in self._graph.rows(query, deadline):
+                return str(row["id"]).lower()
+        path = f"/subscriptions/{self.home}/providers/Microsoft.Compute/virtualMachines"
+        there = self._clients.arm_get(self.home, path, COMPUTE_API, deadline).get("value") or ()
+        return next((str(m.get("id") or "").lower() for m in there), "")
 
     def send(self, alert: Mapping[str, Any], deadline: Deadline) -> str:
         """Send an alert to the Logic App as the automation does → the run it began, '' if it does not say.
@@ -57,8 +65,10 @@ class Intake:
         if not url.startswith("https://") and not is_loopback(url):
             raise Invalid("the Logic App gives no address for its trigger")
         with translated("send an alert to the Logic App"):
-            answer = self._clients.post(url, alert, deadline)
-        run = answer.get("x-ms-workflow-run-id", "")
+            status, headers = self._clients.post(url, alert, deadline)
+        if status not in TAKEN:
+            raise Invalid(f"the Logic App answers {status}")
+        run = headers.get("x-ms-workflow-run-id", "")
         return run if _RUN.fullmatch(run) else ""
 
     def run(self, run: str, deadline: Deadline) -> tuple[bool, str] | None:

@@ -62,7 +62,8 @@ class SelfTests:
 
 def _values(r: Report) -> dict[str, object]:
     return {"started": utc(r.started), "by": r.by, "machine": r.machine, "outcome": r.outcome.value,
-            "run": r.run, "ended": utc(r.ended) if r.ended else None, **pack("hops", hops_to_json(r.hops))}
+            "run": r.run, "told": r.told, "ended": utc(r.ended) if r.ended else None,
+            **pack("hops", hops_to_json(r.hops))}
 
 
 def _report(row: Row) -> Report:
@@ -71,4 +72,4 @@ def _report(row: Row) -> Report:
         id=row.key, started=from_utc(row.text("started")), by=row.text("by"), machine=row.text("machine"),
         outcome=Outcome(row.text("outcome")), run=row.text("run"),
         hops=hops_from_json(unpack(row.values, "hops") or {}),
-        ended=from_utc(ended) if ended else None, etag=row.etag)
+        ended=from_utc(ended) if ended else None, told=bool(row.values.get("told")), etag=row.etag)

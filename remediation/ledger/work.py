@@ -125,9 +125,10 @@ class Work:
         """What is to be looked at now, at most so many: NSGs and questions before firewalls and
         investigations, which take long, and before alerts, so that a flood of them keeps no lift waiting;
         then the oldest first."""
-        slow = " and ".join(f"kind ne '{kind}'" for kind in (ALERT, INVESTIGATION, ESCALATION))
+        slow = " and ".join(f"kind ne '{kind}'" for kind in (ALERT, INVESTIGATION, ESCALATION, SELFTEST))
         found: list[Hint] = []
-        for which in (slow, f"kind eq '{ALERT}'", f"kind eq '{INVESTIGATION}' or kind eq '{ESCALATION}'"):
+        for which in (slow, f"kind eq '{ALERT}'", f"kind eq '{INVESTIGATION}' or kind eq '{ESCALATION}'",
+                      f"kind eq '{SELFTEST}'"):
             if len(found) < most:
                 found += self._due(f"({which})", now, most - len(found))
         return found

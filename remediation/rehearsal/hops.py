@@ -13,12 +13,12 @@ from remediation.model import from_utc, utc
 AUTOMATION, TRIGGER, RUN, EVENT, DECIDED = "automation", "trigger", "run", "event", "decided"
 SWEEP, TICK = "sweep", "tick"
 HOPS: Mapping[str, str] = {
-    AUTOMATION: "Defender's workflow automations send alerts to the Logic App",
+    AUTOMATION: "Defender has workflow automations that send alerts to the Logic App",
     TRIGGER: "the Logic App takes an alert",
     RUN: "it publishes the alert to the topic",
     EVENT: "Event Grid brings the event to on_alert",
-    DECIDED: "the alert is read, its machine found, and a block planned",
-    SWEEP: "the sweep runs",
+    DECIDED: "the alert is read, its machine found, a block planned",
+    SWEEP: "the timer sweeps",
     TICK: "the ticks come by which it runs without its timer",
 }
 """In the order of an alert's way; the last two are what lifts the block."""
@@ -58,6 +58,7 @@ class Report:
     run: str = ""
     hops: Mapping[str, Hop] = field(default_factory=dict)
     ended: datetime | None = None
+    told: bool = False
     etag: str = ""
 
     @property

@@ -5,6 +5,7 @@ Marked as a sample, so that it changes nothing even where nobody knows it for a 
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +20,8 @@ NAME = "[SAMPLE ALERT] Network communication with a malicious machine detected"
 
 def sample(alert_id: str, resource_id: str, subscription: str, at: datetime) -> dict[str, Any]:
     """A machine spoke with a command and control centre."""
-    link = (f"https://portal.azure.com/#blade/Microsoft_Azure_Security/AlertBlade/alertId/{alert_id}"
+    name = f"2500000000000000000_{uuid.uuid5(uuid.NAMESPACE_URL, alert_id)}"  # of the form of Defender's
+    link = (f"https://portal.azure.com/#blade/Microsoft_Azure_Security/AlertBlade/alertId/{name}"
             f"/subscriptionId/{subscription}/referencedFrom/alertDeepLink/location/{LOCATION}")
     return {
         "VendorName": "Microsoft", "ProductName": "Microsoft Defender for Cloud",

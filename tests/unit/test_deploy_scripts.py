@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -182,3 +183,12 @@ def test_the_list_of_live_blocks_goes_through_all_pages_and_leaves_out_what_has_
     assert [a.get("pageToken") for a in asked] == [None, "t"]
     pages.append({"error": "no"})
     assert main(["blocks", "--live", *where]) == 2, "nobody can tell"
+
+
+def test_every_role_that_is_made_is_taken_away():
+    kinds = {kind for path in (INFRA / "modules").glob("*.bicep")
+             for kind in re.findall(r"roleName: 'Defender ([\w$\{}-]+) \(", path.read_text())}
+    kinds = (kinds - {"${kind}"}) | {"responder", "guest"}  # the last two by one module
+    said = re.search(r"for kind in ([\w -]+); do", (INFRA / "undeploy.sh").read_text())
+    assert said is not None
+    assert set(said[1].split()) == kinds
