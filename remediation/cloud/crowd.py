@@ -13,7 +13,7 @@ from remediation.clock import Clock, Deadline, Pace
 from remediation.cloud.clients import Clients
 from remediation.cloud.machines import Machines
 from remediation.cloud.members import GONE, TOGETHER, Members
-from remediation.errors import NotFound, PermanentError, TemporaryError
+from remediation.errors import NotFound, PermanentError, RemediationError
 from remediation.gather import Gather
 from remediation.model import Machine, ResourceId
 
@@ -44,7 +44,7 @@ class Crowd:
             return self._machines.one(vm, deadline)
         try:
             found = self._together((vm, deadline.within(TOGETHER_SECONDS)))
-        except TemporaryError:  # the graph is silent, or has had enough
+        except RemediationError:  # the graph is silent, has had enough, or may not be asked
             return self._machines.one(vm, deadline)
         if isinstance(found, str):
             raise NotFound(found) if found == GONE else PermanentError(found)

@@ -24,7 +24,7 @@ from remediation.cloud.network import Network
 from remediation.errors import NotFound, PermanentError, Unfinished
 from remediation.log import say
 from remediation.model import Machine, Nic, ResourceId
-from remediation.topology import canonical, pool_addresses
+from remediation.topology import NIC, canonical, kind_of, pool_addresses
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ GONE = "the machine is not there (any more)"
 READS_AT_ONCE = 8
 INSTANCE_NICS_API = "2018-10-01"
 KEEP_OWNERS_SECONDS = 600.0
+NETWORK_API = "2024-05-01"
+LOOKED_THROUGH = 1_000
 LOOKED_AT_AGAIN = 20
 """So many machines without a guard are read by GET as well: the graph may lag. Of more, its word is taken:
 those with a guard must not wait for them."""
@@ -92,6 +94,36 @@ class Members:
                 for row in self._graph.rows(query, deadline, addresses=some):
                     network = str(row["subnetId"]).partition("/subnets/")[0]
                     found.setdefault((str(row["address"]), network), []).append(str(row["id"]).lower())
+        return found
+
+    def at_addresses_lately(self, network_id: str, deadline: Deadline) -> dict[str, list[str]]:
+        """Address → NICs, of those in a network that the graph does not know yet: the network itself names
+        all that sit in it. None of a network that is too large to look through, or cannot be read."""
+        try:
+            body = self._clients.arm_get(network_id.split("/")[2], network_id, NETWORK_API, deadline)
+        except PermanentError:
+            return {}
+        subnets = (body.get("properties") or {}).get("subnets") or ()
+        there = {nic for s in subnets for c in (s.get("properties") or {}).get("ipConfigurations") or ()
+                 if (nic := id_of(c).partition("/ipconfigurations/")[0]) and kind_of(nic) == NIC}
+        if len(there) > LOOKED_THROUGH:
+            say(_log, "network-too-large", network=network_id, nics=len(there))
+            return {}
+        late = sorted(there - set(self._nic_rows(there, set(), deadline)))[:LOOKED_AT_AGAIN]
+
+        def addresses_of(nic: str) -> list[str]:
+            _in_time(deadline)
+            try:
+                properties = self._network.read_nic(nic, deadline).get("properties") or {}
+            except PermanentError:
+                return []
+            return [canonical(str(a)) for c in properties.get("ipConfigurations") or ()
+                    if (a := (c.get("properties") or {}).get("privateIPAddress"))]
+
+        found: dict[str, list[str]] = {}
+        for nic, addresses in zip(late, self._pool.map(addresses_of, late), strict=True):
+            for address in addresses:
+                found.setdefault(address, []).append(nic)
         return found
 
     def gateway_pools(self, deadline: Deadline) -> list[Behind]:

@@ -180,12 +180,17 @@ class Walk:
             return
         nics = self._members.at_addresses((a for a, _ in ends.addresses), deadline)
         near: dict[str, Sequence[str]] = {}
+        late: dict[str, dict[str, list[str]]] = {}
         for key, ways in ends.addresses.items():
             address, network = key
             here = nics.get(key, [])
             if not here and any(a == address for a, _ in nics):  # a backend may be in a peered network
                 near[network] = near[network] if network in near else self._elements.peers(network, deadline)
                 here = next((nics[address, n] for n in near[network] if (address, n) in nics), [])
+            if not here and network:  # the graph lags
+                if network not in late:
+                    late[network] = self._members.at_addresses_lately(network, deadline)
+                here = late[network].get(address, [])
             for nic in here:
                 if kind_of(nic) == INSTANCE_NIC:
                     ends.instances.setdefault(nic.partition("/networkinterfaces/")[0], []).extend(ways)

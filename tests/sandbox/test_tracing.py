@@ -555,3 +555,21 @@ def test_that_gateways_are_not_known_now_is_told_of_an_attack_from_outside_and_o
     (notice,) = azure.timeline(inward)["plan"]["notices"]
     assert notice.startswith("machines: which application gateways have these machines behind them")
     assert azure.states() == {"active"}, "the block does not wait for it"
+
+
+def test_a_backend_by_address_that_the_graph_does_not_know_yet_is_found_in_its_network(azure: Azure):
+    data = estate(machines=2)
+    group = data["groups"][0]
+    group["vms"][1]["nics"][0]["address"] = "10.0.0.77"
+    group["loadBalancers"] = [{"name": "lb", "pools": [
+        {"name": "web", "addresses": [{"address": "10.0.0.77", "vnet": "vnet"},
+                                      {"address": "10.0.0.99", "vnet": "vnet"}]}], "rules": []}]
+    data["graph"] = {"unseen": [f"{NETWORK}/networkInterfaces/nic2", f"{COMPUTE}/virtualMachines/vm2"]}
+    azure.world.seed(data)
+    one = azure.attack(resourceIdentifiers=[
+        {"type": "AzureResource", "azureResourceId": f"{NETWORK}/loadBalancers/lb"}])
+    plan = azure.timeline(one)["plan"]
+    assert [m["path"] for m in plan["machines"]] == [["lb", "pool web", "nic2", "vm2"]]
+    assert [s["reason"] for s in plan["skipped"]] == [
+        "not traced: pool web: 10.0.0.99 in vnet is the address of no machine"]
+    assert azure.states() == {"active"}
