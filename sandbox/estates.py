@@ -17,6 +17,7 @@ from typing import Any
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 PER_NETWORK = 200
 SUBNETS = ("web", "app", "data", "batch")
+FIREWALL, ROUTED = "10.0.254.4", "web"
 FIRST_PUBLIC = ipaddress.ip_address("20.0.0.0")
 LATE, ODD, OFF, TWO_NICS, OWN_GUARD, PUBLIC = 0.02, 0.3, 0.15, 0.15, 0.2, 0.05
 
@@ -30,6 +31,7 @@ def generate(machines: int, seed: int = 1, subscription: str = SUBSCRIPTION) -> 
         estate.network(min(left, PER_NETWORK))
         left -= PER_NETWORK
     return {"subscription": subscription, "groups": estate.groups, "odd": ODD,
+            "resources": estate.appliances(),
             "graph": {"unseen": estate.late(), "ghosts": estate.gone()}}
 
 
@@ -53,6 +55,7 @@ class _Estate:
         group["vnets"] = [{"name": f"vnet-{n}", "prefix": "10.0.0.0/16", "subnets": [
             *({"name": s, "prefix": f"10.0.{32 * i}.0/19", "nsg": guards[s],
                **({"natGateway": "nat"} if s == "batch" else {})} for i, s in enumerate(SUBNETS)),
+            {"name": "appliances", "prefix": "10.0.254.0/24"},
             {"name": "gateway", "prefix": "10.0.255.0/24", "nsg": "nsg-front" if n % 2 else ""}]}]
         self._addresses = {s: _hosts(f"10.0.{32 * i}.0/19") for i, s in enumerate(SUBNETS)}
         sets = self._sets(machines // 10, n)
@@ -64,6 +67,29 @@ class _Estate:
                               "publicIp": self._public(group, "pip-agw"), "pools": [
                                   {"name": "app"}, {"name": "byaddress", "addresses": self._some(group, 4),
                                                     "fqdns": ["app.contoso.example"]}]}]
+
+    def appliances(self) -> list[dict[str, Any]]:
+        """In each network a firewall, a Bastion and a network gateway; in each second one, routes lead
+        what is in one subnet through the firewall."""
+        found: list[dict[str, Any]] = []
+        for n, group in enumerate(self.groups):
+            base = f"/subscriptions/{self._subscription}/resourceGroups/{group['name']}/providers"
+            vnet = f"{base}/Microsoft.Network/virtualNetworks/vnet-{n}"
+
+            def add(kind: str, base: str = base, **properties: Any) -> None:
+                found.append({"id": f"{base}/Microsoft.Network/{kind}/one", "name": "one",
+                              "location": "westeurope", "properties": properties})
+
+            for kind in ("azureFirewalls", "bastionHosts", "virtualNetworkGateways"):
+                add(kind, ipConfigurations=[{"name": "c", "properties": {
+                    "privateIPAddress": FIREWALL if kind == "azureFirewalls" else "10.0.254.5",
+                    "subnet": {"id": f"{vnet}/subnets/appliances"}}}])
+            if n % 2 == 0:
+                add("routeTables", subnets=[{"id": f"{vnet}/subnets/{ROUTED}"}], routes=[
+                    {"name": "out", "properties": {
+                        "addressPrefix": "0.0.0.0/0", "nextHopType": "VirtualAppliance",
+                        "nextHopIpAddress": FIREWALL}}])
+        return found
 
     def late(self) -> list[str]:
         """Machines that the graph does not know yet."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from remediation.cloud import graph
-from sandbox.estates import generate
+from sandbox.estates import ROUTED, generate
 from tests.azure import Azure
 
 ASKED_OF_A_KIND = 6
@@ -87,6 +87,12 @@ class Walk:
         group: dict[str, Any], net: str, seats: list[tuple[str, dict[str, Any]]]
     ) -> Iterator[tuple[str, set[str]]]:
         for vnet in group["vnets"]:
+            inside = {m for m, seat in seats if seat["subnet"].startswith(f"{vnet['name']}/")}
+            routed = {m for m, seat in seats if seat["subnet"] == f"{vnet['name']}/{ROUTED}"}
+            yield f"{net}/bastionHosts/one", inside
+            yield f"{net}/virtualNetworkGateways/one", inside
+            even = int(vnet["name"].partition("-")[2]) % 2 == 0
+            yield f"{net}/azureFirewalls/one", routed if even else inside
             vnet_id = f"{net}/virtualNetworks/{vnet['name']}"
             yield vnet_id, {m for m, seat in seats if seat["subnet"].startswith(f"{vnet['name']}/")}
             for subnet in vnet["subnets"]:
@@ -108,7 +114,7 @@ def test_the_machines_found_are_those_of_a_plain_walk(
     by_kind: dict[str, list[tuple[str, set[str]]]] = {}
     for element, machines in Walk(estate).elements():
         by_kind.setdefault(element.split("/")[-2], []).append((element, machines))
-    assert len(by_kind) == 9
+    assert len(by_kind) == 12
     tracer = azure.app.responder._survey._tracer
     for kind in by_kind.values():
         for element, machines in chance.sample(kind, min(ASKED_OF_A_KIND, len(kind))):
