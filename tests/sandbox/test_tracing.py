@@ -573,3 +573,21 @@ def test_a_backend_by_address_that_the_graph_does_not_know_yet_is_found_in_its_n
     assert [s["reason"] for s in plan["skipped"]] == [
         "not traced: pool web: 10.0.0.99 in vnet is the address of no machine"]
     assert azure.states() == {"active"}
+
+
+def test_a_pool_of_a_thousand_members_is_found_whole_for_a_handful_of_queries(azure: Azure):
+    data = estate()
+    data["groups"][0]["vms"] = [
+        {"name": f"m{n}", "nics": [{"name": f"n{n}", "subnet": "vnet/sub", "pools": ["lb/web"]}]}
+        for n in range(1_000)]
+    data["groups"][0]["loadBalancers"] = [{"name": "lb", "pools": [{"name": "web"}], "rules": []}]
+    azure.world.seed(data)
+    azure.start(RESPONDER_BUDGET_SECONDS="20")
+    one = azure.attack(resourceIdentifiers=[
+        {"type": "AzureResource", "azureResourceId": f"{NETWORK}/loadBalancers/lb"}])
+    assert len(azure.timeline(one)["machines"]) == 1_000
+    assert azure.states() == {"active"}
+    assert len(azure.writes()) == 2
+    asked = [r["path"] for r in azure.world.log() if r["service"] == "arm" and r["by"] == IDENTITY]
+    assert sum("ResourceGraph" in p for p in asked) <= 25
+    assert sum("ResourceGraph" not in p for p in asked) <= 15
