@@ -68,7 +68,6 @@ bench-quick: setup ## the same, small: asserts counts, never times (two minutes)
 
 chaos: setup ## inject every fault at every call of a block's life, and play the scenes (long)
 	$(PY) -m chaos
-	CRASH_EVERY=1 $(PY) -m pytest $(wildcard tests/sandbox/*crashes.py) -n 4 --dist worksteal
 
 soak: setup ## alerts at a steady rate for half an hour, while blocks end all the time
 	$(PY) -m chaos.soak

@@ -181,29 +181,30 @@ class SelfTest:
         was never begun."""
         if self._ledger.selftests.get(test_id) is None:
             return
-        report = self.look(test_id, deadline)
+        report = self.look(test_id, deadline, sends=True)
         if report.outcome is Outcome.RUNNING or not report.told:
             self._ledger.work.selftest(test_id, self._clock.now() + LOOK_AGAIN)
 
-    def look(self, test_id: str, deadline: Deadline) -> Report:
-        """How far it is; what can be found out now is. Raises NotFound."""
+    def look(self, test_id: str, deadline: Deadline, *, sends: bool = False) -> Report:
+        """How far it is; what can be found out now is. An alert that may not have been taken is sent once
+        more only with `sends`: who just looks has no effect. Raises NotFound."""
         report = self._ledger.selftests.get(test_id)
         if report is None:
             raise NotFound(f"no self-test {test_id}")
         if report.outcome is Outcome.RUNNING:
-            self._look_at_the_way(report, deadline)
+            self._look_at_the_way(report, deadline, sends=sends)
             self._look_at_driver(report, SWEEP, TIMER, self._settings.sweep_seconds * 3)
             self._look_at_driver(report, TICK, TICK, LATEST_TICK.total_seconds())
         return self._conclude(test_id)
 
-    def _look_at_the_way(self, report: Report, deadline: Deadline) -> None:
+    def _look_at_the_way(self, report: Report, deadline: Deadline, *, sends: bool) -> None:
         """What was left open: by passing trouble, or since a run takes its time."""
         if AUTOMATION not in report.hops:
             self._try(report.id, AUTOMATION, lambda: self._forwarded(deadline))
         if TRIGGER not in report.hops:  # whether the Logic App has it is not known
             if EVENT in report.hops:
                 self._note(report.id, TRIGGER, ok=True, detail="the event came")
-            else:
+            elif sends:
                 self._try(report.id, TRIGGER, lambda: self._sent(report.id, report.machine, deadline))
         if RUN in report.hops:
             return

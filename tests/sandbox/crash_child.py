@@ -16,18 +16,11 @@ from remediation.app import build
 from remediation.model import Caller
 from tests.azure import ShiftClock
 
-EVERY = int(os.environ.get("CRASH_EVERY", "3"))
-"""Each so many-th request is one to die before: all of them take a quarter of an hour (`make chaos`)."""
 PERSON = Caller("ann@example.com", frozenset({"Approve"}), identified=True)
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload([
     __name__, "azure.mgmt.network", "azure.mgmt.network.models", "azure.mgmt.resourcegraph",
     "azure.data.tables", "azure.identity", "azure.storage.blob"])
-
-
-def moments(part: int, parts: int, most: int, every: int = 1) -> range:
-    """Before which requests to die, of those for one of several parts that run side by side."""
-    return range(part * every * EVERY, most, parts * every * EVERY)
 
 
 def start(environment: Mapping[str, str], order: dict[str, Any]) -> tuple[BaseProcess, Connection]:

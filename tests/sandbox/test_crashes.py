@@ -14,7 +14,7 @@ import pytest
 from remediation.model import BlockState
 from tests.azure import Azure
 from tests.estate import ATTACKER, alert, estate
-from tests.sandbox.crash_child import moments, start
+from tests.sandbox.crash_child import start
 
 BOTH = {"outbound": [ATTACKER], "inbound": [ATTACKER]}
 SETTINGS = {"RESPONDER_LEASE_SECONDS": "2", "RESPONDER_DRIFT_SECONDS": "86400"}
@@ -69,7 +69,7 @@ def fresh(azure: Azure, number: int) -> None:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_death_at_any_moment_of_an_alert_leaves_nothing_undone(azure: Azure, part: int):
     died = 0
-    for request in moments(part, PARTS, MOST_REQUESTS):
+    for request in range(part, MOST_REQUESTS, PARTS):
         fresh(azure, request)
         one = azure.know(alert())
         killed = die_before(azure, request, {"alert": one, "hours": 0})
@@ -84,13 +84,13 @@ def test_death_at_any_moment_of_an_alert_leaves_nothing_undone(azure: Azure, par
         if not killed:
             break
         died += 1
-    assert died > 1
+    assert died > 3
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_death_at_any_moment_of_a_lift_leaves_nothing_behind(azure: Azure, part: int):
     died = 0
-    for request in moments(part, PARTS, MOST_REQUESTS):
+    for request in range(part, MOST_REQUESTS, PARTS):
         fresh(azure, request)
         one = azure.attack()
         for job in JOBS:  # they come after the lift and are no part of it
@@ -106,4 +106,4 @@ def test_death_at_any_moment_of_a_lift_leaves_nothing_behind(azure: Azure, part:
         if not killed:
             break
         died += 1
-    assert died > 1
+    assert died > 3

@@ -203,7 +203,9 @@ def test_passing_trouble_fails_no_test(site: Azure):
     assert TRIGGER not in begun.hops
     assert begun.outcome is Outcome.RUNNING
     site.faults()
-    site.app.selftest.look(begun.id, site.app.budget())  # sent after all
+    site.app.selftest.look(begun.id, site.app.budget())
+    assert site.world.published() == [], "who looks sends nothing"
+    site.app.selftest.follow(begun.id, site.app.budget())  # sent after all
     event = published(site)
     site.faults({"path": "Microsoft.Compute", "status": 429, "times": 100})
     with pytest.raises(TemporaryError):  # and Event Grid brings it again

@@ -132,16 +132,22 @@ def test_a_newcomers_decisive_direction_is_written_before_the_other_one_of_those
     azure.world.seed(estate())
     azure.world.tune(settle=1.5)
     one, two = known(azure, 2, 1)
-    first = threading.Thread(target=azure.deliver, args=(one,))
-    first.start()
-    for _ in waiting(10):
-        if azure.writes():
-            break
+    first = writing(azure, one)
     azure.deliver(two)  # while the first one's outbound rule is on its way
     first.join(30)
     assert [w.rpartition("-")[2] for w in azure.writes()] == ["outbound", "outbound", "inbound"]
     assert azure.states() == {"active"}
     assert len(azure.blocks()) == 4
+
+
+def writing(azure: Azure, one: dict[str, Any]) -> threading.Thread:
+    """A thread that delivers an alert, once its first rule is on its way."""
+    thread = threading.Thread(target=azure.deliver, args=(one,))
+    thread.start()
+    for _ in waiting(10):
+        if azure.writes():
+            break
+    return thread
 
 
 def outbreak(azure: Azure, nsgs: int) -> list[dict[str, Any]]:
@@ -177,11 +183,7 @@ def test_a_newcomer_on_the_same_nsg_is_not_left_for_later(wide: Azure):
     commit._here._called.update({f"/other/{n}": False for n in range(10)})  # threads at other NSGs
     azure.world.tune(settle=1.0)
     one, two = known(azure, 2, 1)
-    first = threading.Thread(target=azure.deliver, args=(one,))
-    first.start()
-    for _ in waiting(10):
-        if azure.writes():
-            break
+    first = writing(azure, one)
     azure.deliver(two)
     first.join(30)
     assert azure.owned() == {"outbound": ["198.51.100.1", "198.51.100.2"]}

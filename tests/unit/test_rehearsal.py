@@ -134,7 +134,8 @@ def test_the_sample_has_the_form_that_defender_sends():
 
     schema = strip(json.loads(SCHEMA.read_text()))
     del schema["properties"]["ExtendedProperties"]  # of the alert that it was made from
-    jsonschema_rs.validate(schema, sample("selftest-1", "/subscriptions/x", "x", NOW))
+    said = sample("selftest-1", "/subscriptions/x", "x", NOW)
+    assert [str(e) for e in jsonschema_rs.validator_for(schema).iter_errors(said)] == []
 
 
 def report(*ok: str, failed: tuple[str, ...] = ()) -> Report:
