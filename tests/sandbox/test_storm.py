@@ -191,13 +191,13 @@ def test_a_newcomer_on_the_same_nsg_is_not_left_for_later(wide: Azure):
 
 def test_many_machines_at_once_are_read_together(wide: Azure):
     azure = wide
-    azure.world.seed(estate(machines=20))
+    azure.world.seed(estate(machines=60))
     azure.app.responder._survey._tracer._crowd._pace._rate = 0  # what is spent stays spent
-    together(azure, known(azure, 20, 20))
+    together(azure, known(azure, 60, 60))
     azure.clock.forward(seconds=40)
     azure.sweep()
     assert azure.states() == {"active"}
-    assert len(azure.blocks()) == 40
+    assert len(azure.blocks()) == 120
     assert calls(azure, "Microsoft.Compute/virtualMachines/") == ONE_BY_ONE
     assert calls(azure, "Microsoft.ResourceGraph") < 40
 
