@@ -18,8 +18,8 @@ from remediation.gather import Gather
 from remediation.model import Machine, ResourceId
 
 ONE_BY_ONE, PER_SECOND = 30.0, 2.0
-"""Of the reads that ARM allows, what single machines may take: so many at once, and a second. A small burst is
-over sooner by GETs than by the graph, whose quota is to be waited for."""
+"""Of the reads that ARM allows, what single machines may take: so many at once, and a second. A small burst
+is over sooner by GETs than by the graph, whose quota is to be waited for."""
 READS_KEPT = 120
 """Reads left for what no graph can answer."""
 TOGETHER_SECONDS = 6.0
