@@ -31,6 +31,8 @@ PUBLIC_IP, NAT_GATEWAY = f"{NET}/publicipaddresses", f"{NET}/natgateways"
 FIREWALL, BASTION = f"{NET}/azurefirewalls", f"{NET}/bastionhosts"
 NETWORK_GATEWAY = f"{NET}/virtualnetworkgateways"
 WAF_POLICY = f"{NET}/applicationgatewaywebapplicationfirewallpolicies"
+UNLISTED = "unlisted"
+"""In place of the id of an application gateway: which are before a machine is not known."""
 NETWORK, SUBNET = f"{NET}/virtualnetworks", f"{NET}/virtualnetworks/subnets"
 
 _PART = r"[\w.()-]{1,128}"
@@ -85,6 +87,8 @@ def name_of(resource_id: str) -> str:
 
 def hider(resource_id: str) -> str:
     """What hides clients' addresses, for people."""
+    if resource_id == UNLISTED:
+        return "an application gateway that was not to be listed (replay the alert), if there is one,"
     kind = {GATEWAY: "application gateway", FIREWALL: "firewall"}.get(kind_of(resource_id), "")
     return f"{kind} {name_of(resource_id)}".strip()
 

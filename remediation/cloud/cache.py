@@ -33,10 +33,7 @@ class Kept[K: Hashable, V]:
                 return found[1]
             try:
                 value = make()
-                with self._lock:
-                    if len(self._values) >= self._most:
-                        self._values.clear()
-                    self._values[key] = (self._clock.monotonic() + self._seconds, value)
+                self.put(key, value)
                 return value
             finally:
                 with self._lock:
@@ -47,6 +44,13 @@ class Kept[K: Hashable, V]:
         with self._lock:
             found = self._fresh(key)
         return found[1] if found is not None else None
+
+    def put(self, key: K, value: V) -> None:
+        """Keep what was found out elsewhere, whatever is kept now."""
+        with self._lock:
+            if len(self._values) >= self._most:
+                self._values.clear()
+            self._values[key] = (self._clock.monotonic() + self._seconds, value)
 
     def forget(self, key: K) -> None:
         """Drop one value: it is known to be wrong now."""

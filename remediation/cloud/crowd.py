@@ -6,23 +6,31 @@ What the graph says of their guards is believed only where the NSG itself says t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from remediation.clock import Clock, Deadline, Pace
+from remediation.cloud.cache import Kept
 from remediation.cloud.clients import Clients
 from remediation.cloud.machines import Machines
-from remediation.cloud.members import GONE, TOGETHER, Members
-from remediation.errors import NotFound, PermanentError, RemediationError
+from remediation.cloud.members import TOGETHER, Members
+from remediation.errors import RemediationError
 from remediation.gather import Gather
+from remediation.log import say
 from remediation.model import Machine, ResourceId
+
+_log = logging.getLogger(__name__)
 
 ONE_BY_ONE, PER_SECOND = 30.0, 2.0
 """Of the reads that ARM allows, what single machines may take: so many at once, and a second. A small burst
 is over sooner by GETs than by the graph, whose quota is to be waited for."""
 READS_KEPT = 120
 """Reads left for what no graph can answer."""
-TOGETHER_SECONDS = 6.0
+TOGETHER_SECONDS = 4.0
+SILENT_SECONDS = 5.0
+"""Where the graph has not answered in time, machines are read by GET for so long: no alert's budget is spent
+on waiting for it twice."""
 
 
 class Crowd:
@@ -33,30 +41,29 @@ class Crowd:
         self._machines = machines
         self._members = members
         self._pace = Pace(clock, ONE_BY_ONE, PER_SECOND)
-        self._together: Gather[tuple[ResourceId, Deadline], Machine | str] = Gather(
-            self._read_together, TOGETHER)
+        self._silent: Kept[str, bool] = Kept(clock, SILENT_SECONDS)
+        self._together: Gather[tuple[str, Deadline], Machine | None] = Gather(self._read_together, TOGETHER)
 
     def one(self, vm: ResourceId, deadline: Deadline) -> Machine:
         """One virtual machine. Raises NotFound."""
         known = self._machines.kept(vm)
         if known is not None:
             return known
-        if self._clients.reads_left > READS_KEPT and self._pace.take():
+        alone = self._clients.reads_left > READS_KEPT and self._pace.take()
+        found = None if alone else self._together((str(vm), deadline.within(TOGETHER_SECONDS)))
+        if found is None:  # of what the graph does not know whole, each asker asks for its own
             return self._machines.one(vm, deadline)
-        try:
-            found = self._together((vm, deadline.within(TOGETHER_SECONDS)))
-        except RemediationError:  # the graph is silent, has had enough, or may not be asked
-            return self._machines.one(vm, deadline)
-        if isinstance(found, str):
-            raise NotFound(found) if found == GONE else PermanentError(found)
         self._machines.keep(found)
         return found
 
-    def _read_together(
-        self, asked: Sequence[tuple[ResourceId, Deadline]]
-    ) -> list[Machine | str]:
-        """Machines, or why one cannot be read."""
+    def _read_together(self, asked: Sequence[tuple[str, Deadline]]) -> list[Machine | None]:
+        """Machines; None for those that the graph does not know whole, or cannot tell now."""
         longest = max((deadline for _, deadline in asked), key=lambda d: d.left())
-        found = self._members.read({str(vm) for vm, _ in asked}, (), (), longest)
-        return [replace(machine, path=(vm.name,)) if machine is not None else found.missing.get(str(vm), GONE)
-                for vm, _ in asked for machine in [found.machines.get(str(vm))]]
+        found: dict[str, Machine] = {}
+        if not self._silent.peek(""):
+            try:
+                found = self._members.known({vm for vm, _ in asked}, longest)
+            except RemediationError as error:  # it is silent, has had enough, or may not be asked
+                say(_log, "crowd-unknown", level=logging.WARNING, machines=len(asked), error=str(error))
+                self._silent.put("", True)
+        return [replace(found[vm], path=(vm.rpartition("/")[2],)) if vm in found else None for vm, _ in asked]

@@ -13,7 +13,7 @@ from remediation.cloud.cache import Kept
 from remediation.cloud.elements import Elements
 from remediation.cloud.machines import Machines
 from remediation.cloud.members import Behind, Members
-from remediation.errors import PermanentError, RemediationError, TemporaryError
+from remediation.errors import PermanentError, RemediationError, TemporaryError, Unfinished
 from remediation.log import say
 from remediation.model import Front, Machine, Nic
 from remediation.topology import canonical, gateway_subnet, name_of, waf_policies
@@ -43,11 +43,20 @@ class Fronts:
         if self._silent.peek(""):
             return None
         limit = deadline.within(LIST_SECONDS)
+
+        def ask() -> list[Behind]:
+            if self._silent.peek(""):  # who waited for the same answer asks no more for a while
+                raise Unfinished("the graph has just not answered")
+            try:
+                return self._members.gateway_pools(limit)
+            except RemediationError as error:
+                say(_log, "gateways-unknown", level=logging.WARNING, error=str(error))
+                self._silent.put("", True)
+                raise
+
         try:
-            return self._list.get("", lambda: self._members.gateway_pools(limit))
-        except RemediationError as error:  # who waited for the same answer asks no more for a while
-            say(_log, "gateways-unknown", level=logging.WARNING, error=str(error))
-            self._silent.get("", lambda: True)
+            return self._list.get("", ask)
+        except RemediationError:
             return None
 
     def before(self, machine: Machine, gateways: Sequence[Behind], deadline: Deadline) -> Machine:

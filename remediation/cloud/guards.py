@@ -45,8 +45,8 @@ class Guards:
             return replace(guard, partly={g: part for g in sorted(guard.nics)
                                           if (part := self._unseen(g, deadline))})
         nsg = self._network.read_nsg(guard_id, deadline)
-        self._seen.forget(guard_id)
-        return self._seen.get(guard_id, lambda: nsg)
+        self._seen.put(guard_id, nsg)
+        return nsg
 
     def put_rule(
         self, guard_id: str, rule: Rule, deadline: Deadline, unheard: Callable[[], None]

@@ -5,6 +5,7 @@ By GETs, for the graph lags: the machine, its NICs, their subnets and public add
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -13,7 +14,11 @@ from remediation.clock import Clock, Deadline
 from remediation.cloud.cache import Kept
 from remediation.cloud.clients import Clients
 from remediation.cloud.network import Network
+from remediation.errors import RemediationError
+from remediation.log import say
 from remediation.model import Machine, Nic, ResourceId
+
+_log = logging.getLogger(__name__)
 
 COMPUTE_API = "2024-07-01"
 ASIDE = 16
@@ -39,7 +44,7 @@ class Machines:
 
     def keep(self, machine: Machine) -> None:
         """It was looked at by other ways."""
-        self._kept.get(machine.id, lambda: machine)
+        self._kept.put(machine.id, machine)
 
     def subnet_guard(self, subnet_id: str, deadline: Deadline) -> str:
         """The NSG of a subnet, '' if it has none."""
@@ -55,6 +60,10 @@ class Machines:
         self._kept.forget(machine.id)
         for nic in machine.nics:
             self._subnets.forget(nic.subnet_id)
+
+    def forget_id(self, machine_id: str) -> None:
+        """The same, of a machine that may not be known."""
+        self._kept.forget(machine_id.lower())
 
     def forget_subnet(self, subnet_id: str) -> None:
         """The same of a subnet."""
@@ -90,7 +99,7 @@ class Machines:
             subnet = subnet or id_of(inner.get("subnet"))
             public_id = id_of(inner.get("publicIPAddress"))
             if public_id:  # read while the subnet is
-                public.append(self._aside.submit(self._network.read_public_address, public_id, deadline))
+                public.append(self._aside.submit(self._public_address, public_id, deadline))
         guard = self.subnet_guard(subnet, deadline) if subnet else ""
         return Nic(
             id=nic_id,
@@ -102,6 +111,16 @@ class Machines:
             hidden=tuple(hidden),
             direct=direct,
         )
+
+
+    def _public_address(self, public_id: str, deadline: Deadline) -> str:
+        """'' where it cannot be read: it only says once more what the list of our own addresses says, and no
+        block waits for it."""
+        try:
+            return self._network.read_public_address(public_id, deadline)
+        except RemediationError as error:
+            say(_log, "address-unreadable", level=logging.WARNING, address=public_id, error=str(error))
+            return ""
 
 
 def id_of(reference: Any) -> str:

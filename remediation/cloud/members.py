@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,9 +21,10 @@ from remediation.cloud.clients import Clients
 from remediation.cloud.graph import Graph, askable
 from remediation.cloud.machines import COMPUTE_API, Machines, gateways_of, id_of, is_direct
 from remediation.cloud.network import Network
-from remediation.errors import NotFound, PermanentError, Unfinished
+from remediation.errors import NotFound, PermanentError, RemediationError, Unfinished
 from remediation.log import say
 from remediation.model import Machine, Nic, ResourceId
+from remediation.prefixes import PrefixSet, network
 from remediation.topology import NIC, canonical, kind_of, pool_addresses
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ GONE = "the machine is not there (any more)"
 READS_AT_ONCE = 8
 INSTANCE_NICS_API = "2018-10-01"
 KEEP_OWNERS_SECONDS = 600.0
+LATE_SECONDS, KEEP_LATE_SECONDS = 4.0, 60.0
 NETWORK_API = "2024-05-01"
 LOOKED_THROUGH = 1_000
 LOOKED_AT_AGAIN = 20
@@ -69,6 +71,7 @@ class Members:
         self._clients = clients
         self._graph = graph
         self._owners: Kept[str, str] = Kept(clock, KEEP_OWNERS_SECONDS)
+        self._late: Kept[tuple[str, frozenset[str]], dict[str, list[str]]] = Kept(clock, KEEP_LATE_SECONDS)
         self._network = network
         self._machines = machines
         self._pool = ThreadPoolExecutor(READS_AT_ONCE, "member")
@@ -96,14 +99,29 @@ class Members:
                     found.setdefault((str(row["address"]), network), []).append(str(row["id"]).lower())
         return found
 
-    def at_addresses_lately(self, network_id: str, deadline: Deadline) -> dict[str, list[str]]:
+    def at_addresses_lately(
+        self, network_id: str, addresses: Collection[str], deadline: Deadline
+    ) -> dict[str, list[str]]:
         """Address → NICs, of those in a network that the graph does not know yet: the network itself names
-        all that sit in it. None of a network that is too large to look through, or cannot be read."""
+        all that sit in it. None of a network that is too large to look through, has no room for any of these
+        addresses, or cannot be read now: what else is behind the gateway does not wait for it."""
+        wanted, limit = frozenset(map(canonical, addresses)), deadline.within(LATE_SECONDS)
         try:
-            body = self._clients.arm_get(network_id.split("/")[2], network_id, NETWORK_API, deadline)
-        except PermanentError:
+            return self._late.get((network_id, wanted), lambda: self._late_in(network_id, wanted, limit))
+        except RemediationError as error:
+            say(_log, "network-unreadable", level=logging.WARNING, network=network_id, error=str(error))
             return {}
-        subnets = (body.get("properties") or {}).get("subnets") or ()
+
+    def _late_in(
+        self, network_id: str, wanted: Collection[str], deadline: Deadline
+    ) -> dict[str, list[str]]:
+        body = self._clients.arm_get(network_id.split("/")[2], network_id, NETWORK_API, deadline)
+        properties = body.get("properties") or {}
+        spaces = PrefixSet(s for p in (properties.get("addressSpace") or {}).get("addressPrefixes") or ()
+                           if (s := network(str(p))) is not None)
+        if not any(network(one) is not None and one in spaces for one in wanted):
+            return {}
+        subnets = properties.get("subnets") or ()
         there = {nic for s in subnets for c in (s.get("properties") or {}).get("ipConfigurations") or ()
                  if (nic := id_of(c).partition("/ipconfigurations/")[0]) and kind_of(nic) == NIC}
         if len(there) > LOOKED_THROUGH:
@@ -177,25 +195,35 @@ class Members:
         others = wanted - set(machines)
         if others:  # of a machine in a pool, its other NICs speak, too
             rows |= self._nic_rows(set(), others, deadline)
-        where = {str(r["vmId"]): r for r in self._ask("machines", sorted(wanted), deadline)}
+        where = self._machine_rows(wanted, deadline)
         uniform = self._instance_rows(set(instances), found, deadline)
         made = _Made({**rows, **uniform}, self._addresses([*rows.values(), *uniform.values()], deadline),
                      self._guards([*rows.values(), *uniform.values()], deadline))
         bare, again = 0, []
         for machine_id in sorted(wanted):
-            row, here = where.get(machine_id), made.nics_of(machine_id)
-            guarded = all(n.guards for n in here)
+            machine = _whole(machine_id, where.get(machine_id), made)
+            guarded = machine is not None and all(n.guards for n in machine.nics)
             bare += not guarded
-            if row is not None and here and (guarded or bare > LOOKED_AT_AGAIN):
-                found.machines[machine_id] = Machine(
-                    machine_id, here, str(row.get("power") or ""), str(row.get("location") or ""),
-                    created=str(row.get("created") or ""))
-            else:  # the graph does not know it yet, or no guard of it
+            if machine is not None and (guarded or bare > LOOKED_AT_AGAIN):
+                found.machines[machine_id] = machine
+            else:  # the graph does not know it yet, or not all of it, or no guard of it
                 again.append(machine_id)
         list(self._pool.map(lambda one: self._add_by_itself(one, found, deadline), again))
         found.machines = dict(sorted(found.machines.items()))
         self._add_instances(sorted(set(instances)), made, found, deadline)
         return found
+
+    def known(self, machines: Collection[str], deadline: Deadline) -> dict[str, Machine]:
+        """Those of these machines that the graph knows whole, with a guard before each interface; by id."""
+        rows = self._nic_rows(set(), set(machines), deadline)
+        where = self._machine_rows(machines, deadline)
+        made = _Made(rows, self._addresses(rows.values(), deadline),
+                     self._guards_known(_subnets(rows.values()), deadline))
+        found = {one: _whole(one, where.get(one), made) for one in machines}
+        return {one: m for one, m in found.items() if m is not None and all(n.guards for n in m.nics)}
+
+    def _machine_rows(self, machines: Iterable[str], deadline: Deadline) -> dict[str, Mapping[str, Any]]:
+        return {str(r["vmId"]): r for r in self._ask("machines", sorted(machines), deadline)}
 
     def _add_instances(
         self, instances: Sequence[str], made: _Made, found: Found, deadline: Deadline
@@ -270,8 +298,7 @@ class Members:
             str(r["id"]).lower(): {"vmId": instance, "nicNsgId": id_of(p.get("networkSecurityGroup")),
                                    "configurations": p.get("ipConfigurations")}
             for r in rows if r.get("id") for p in [r.get("properties") or {}]}
-        subnets = {s for row in made.values() for c in _configurations(row) if (s := id_of(c.get("subnet")))}
-        guards = {s: self._machines.subnet_guard(s, deadline) for s in sorted(subnets)}
+        guards = {s: self._machines.subnet_guard(s, deadline) for s in sorted(_subnets(made.values()))}
         nics = _Made(made, self._addresses(made.values(), deadline), guards)
         return Machine(instance, nics.nics_of(instance), location=str(body.get("location") or ""),
                        created=str((body.get("properties") or {}).get("timeCreated") or ""))
@@ -309,9 +336,8 @@ class Members:
                 if r.get("address")}
 
     def _guards(self, rows: Iterable[Mapping[str, Any]], deadline: Deadline) -> dict[str, str]:
-        subnets = {s for row in rows for c in _configurations(row) if (s := id_of(c.get("subnet")))}
-        found = {str(r["subnetId"]): str(r["id"]).lower()
-                 for r in self._ask("subnet_guards", sorted(subnets), deadline)}
+        subnets = _subnets(rows)
+        found = self._guards_known(subnets, deadline)
         for subnet in sorted(subnets - set(found)):
             _in_time(deadline)
             try:
@@ -319,6 +345,11 @@ class Members:
             except PermanentError as error:  # its machines have no guard that is known: the plan says so
                 say(_log, "subnet-unreadable", level=logging.WARNING, subnet=subnet, error=str(error))
         return found
+
+    def _guards_known(self, subnets: Iterable[str], deadline: Deadline) -> dict[str, str]:
+        """Subnet → NSG, of those that have one as far as the graph knows."""
+        return {str(r["subnetId"]): str(r["id"]).lower()
+                for r in self._ask("subnet_guards", sorted(subnets), deadline)}
 
     def _ask(self, query: str, ids: Sequence[str], deadline: Deadline) -> Iterator[dict[str, Any]]:
         for some in itertools.batched(filter(askable, ids), TOGETHER, strict=False):
@@ -364,6 +395,21 @@ class _Made:
             hidden=tuple(dict.fromkeys(g for c in configurations for g in gateways_of(c))),
             direct=any(map(is_direct, configurations)),
         )
+
+
+def _whole(machine_id: str, row: Mapping[str, Any] | None, made: _Made) -> Machine | None:
+    """The machine, if its own row is known and the rows of all interfaces that this one names."""
+    nics = made.nics_of(machine_id)
+    if row is None or not nics:
+        return None
+    if not {id_of(n) for n in row.get("nics") or ()} <= {n.id for n in nics}:
+        return None
+    return Machine(machine_id, nics, str(row.get("power") or ""), str(row.get("location") or ""),
+                   created=str(row.get("created") or ""))
+
+
+def _subnets(rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {s for row in rows for c in _configurations(row) if (s := id_of(c.get("subnet")))}
 
 
 def _configurations(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:

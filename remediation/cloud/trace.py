@@ -27,6 +27,7 @@ from remediation.topology import (
     READERS,
     SCALE_SET,
     SUBNET,
+    UNLISTED,
     VIRTUAL_MACHINE,
     canonical,
     kind_of,
@@ -40,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 MOST_MACHINES, MOST_TOLD = 2_000, 3
 UNKNOWN = ("which application gateways have these machines behind them by address is not known now: a client "
-           "may be hidden from their guards")
+           "may be hidden from their guards; replay the alert when Resource Graph answers")
 CLUSTER = "microsoft.containerservice/managedclusters"
 MOST_AGAIN = 200
 
@@ -108,7 +109,11 @@ class Tracer:
         for one in sorted({h for m in shown for n in m.nics for h in n.hidden} - set(fronts)):
             if kind_of(one) == GATEWAY:
                 fronts[one] = self._fronts.of(one, deadline, named=False)
-        blind = UNKNOWN if listed is None else ""
+        blind = ""
+        if listed is None:  # what may be hidden is not called stopped
+            blind = UNKNOWN
+            shown = [replace(m, nics=tuple(replace(n, hidden=(*n.hidden, UNLISTED)) for n in m.nics))
+                     for m in shown]
         return Traced(tuple(shown), traced.untraced, tuple(fronts.values()), blind)
 
     def confirmed(self, traced: Traced, doubted: Collection[str], deadline: Deadline) -> Traced:
@@ -140,6 +145,7 @@ class Tracer:
         """What is kept of these is known to be wrong: the next look reads it anew."""
         for resource in resource_ids:
             self._kept.forget(resource.lower().rstrip("/"))
+            self._machines.forget_id(resource.rstrip("/"))
         self._fronts.forget_list()
         for machine in traced.machines:
             self._machines.forget(machine)

@@ -189,7 +189,8 @@ class Walk:
                 here = next((nics[address, n] for n in near[network] if (address, n) in nics), [])
             if not here and network:  # the graph lags
                 if network not in late:
-                    late[network] = self._members.at_addresses_lately(network, deadline)
+                    late[network] = self._members.at_addresses_lately(
+                        network, {a for a, n in ends.addresses if n == network}, deadline)
                 here = late[network].get(address, [])
             for nic in here:
                 if kind_of(nic) == INSTANCE_NIC:

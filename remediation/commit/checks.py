@@ -16,7 +16,7 @@ from remediation.guardrails import questions, refusal
 from remediation.ledger import Block, Lease, claim_of
 from remediation.log import say
 from remediation.model import BlockKey, BlockState, Direction, utc
-from remediation.nsg import Rule, collapse, digest, family_of
+from remediation.nsg import collapse, digest, family_of
 from remediation.owned import is_parked, room_for
 from remediation.prefixes import network
 
@@ -65,8 +65,9 @@ def guard(parts: Parts, work: Round) -> None:
         if not block.wanted:
             continue
         reason = refusal(block.key.address, rails, work.around)
+        stands = block.proven is not None or parts.stands(block, work.nsg)
         if reason:
-            work.set(replace(block, state=BlockState.LIFTING if block.proven else
+            work.set(replace(block, state=BlockState.LIFTING if stands else
                              BlockState.FAILED, detail=f"guardrail: {reason}"))
             parts.notifier.tell(
                 "guardrail", f"{block.key.address} is not blocked: {reason}",
@@ -80,11 +81,11 @@ def guard(parts: Parts, work: Round) -> None:
         held = work.around.holds.get(block.key.address)
         overtaken = held is not None and held.until > work.now and block.claimed is not None and (
             held.since > block.claimed)
-        if block.proven and overtaken and held is not None:
+        if stands and overtaken and held is not None:
             # Claimed in the moment before a person revoked it: the person's word is the later.
             work.set(replace(block, state=BlockState.LIFTING, revoked_by=held.by,
                              revoke_reason=held.reason))
-        elif not block.proven and asks and (overtaken or not block.approved_by):
+        elif not stands and asks and (overtaken or not block.approved_by):
             asked.setdefault(block.alerts[-1], []).append(replace(block, asks=asks))
     for block in _over_cap(parts, work, {b.key for many in asked.values() for b in many}):
         asked.setdefault(block.alerts[-1], []).append(block)
@@ -97,10 +98,13 @@ def guard(parts: Parts, work: Round) -> None:
 def _over_cap(parts: Parts, work: Round, asked: set[BlockKey]) -> list[Block]:
     """Blocks never proven, unapproved, for which the NSG's cap has no room: counted here, under the
     lease, whoever claimed them."""
-    standing = {b.key.address for b in work.current() if b.wanted and (b.proven or b.approved_by)}
+    def settled(block: Block) -> bool:
+        return bool(block.proven or block.approved_by) or parts.stands(block, work.nsg)
+
+    standing = {b.key.address for b in work.current() if b.wanted and settled(b)}
     over = []
     for block in sorted(work.current(), key=lambda b: b.claimed or work.now):
-        fresh = block.state is BlockState.PENDING and not (block.proven or block.approved_by)
+        fresh = block.state is BlockState.PENDING and not settled(block)
         if not fresh or block.key in asked or block.key.address in standing:
             continue
         most = parts.policy.caps_for(block.alert_type).addresses_per_nsg
@@ -142,15 +146,10 @@ def drift(parts: Parts, lease: Lease, work: Round, deadline: Deadline) -> None:
             continue
         for block in work.current():
             mine = parts.slot(block) == one.rule and block.wanted and block.proven
-            if mine and not _denied(parts.rule_of(block, work.nsg), block.key.address):
+            if mine and not parts.stands(block, work.nsg):  # moved or widened, it takes nothing back
                 work.set(replace(block, state=BlockState.OVERRIDDEN, proven=None,
                                  overridden=f"{by} {one.what} the rule of an earlier block twice",
                                  detail=f"{one.what} twice by {by}"))
-
-
-def _denied(rule: Rule | None, address: str) -> bool:
-    """A rule that was moved or widened, but still denies the address, takes nothing back."""
-    return rule is not None and not rule.allow and rule.names(address)
 
 
 def _last_change(parts: Parts, work: Round, rule: str, deadline: Deadline) -> Change | None:

@@ -61,6 +61,12 @@ class Parts:
         name = self.slot(block)
         return next((r for r in nsg.rules if r.name == name and self.ownership.owns(r)), None)
 
+    def stands(self, block: Block, nsg: Nsg) -> bool:
+        """Does our rule in the NSG deny the block's address? Then it is in force, though nobody may have
+        proven it yet: whoever wrote it died, or left the proof for later."""
+        rule = self.rule_of(block, nsg)
+        return rule is not None and not rule.allow and rule.names(block.key.address)
+
 
 @dataclass(slots=True)
 class Committed:

@@ -234,7 +234,7 @@ class Commit:
         """True if another round is needed at once."""
         parts, now = self._parts, self._clock.now()
         paused = self._ledger.control.paused()
-        blocks, lost = self._worth_a_round(lease, now, paused, forced=forced)
+        blocks, waiting, lost = self._worth_a_round(lease, now, paused, forced=forced)
         if blocks is None:
             return lost
         try:
@@ -248,6 +248,7 @@ class Commit:
             nsg = parts.guards.read(lease.nsg_id, deadline)
         here = ResourceId.parse(lease.nsg_id)
         around = parts.surroundings.now(deadline, here.subscription if here else "")
+        blocks += [b for b in waiting if parts.stands(b, nsg)]  # written, if not proven: in force
         work = Round(nsg, blocks, now, around, lifts_only=paused is not None)
         if not work.lifts_only:
             checks.adopt(parts, lease, work)
@@ -258,7 +259,7 @@ class Commit:
         lost = marks.save(parts, work) or lost
         try:
             Writer(parts, lease, deadline, result, lambda: self._someone_waits(lease),
-                   lambda: self._here.crowded and self.alerts_wait()).write(work)
+                   self._crowded).write(work)
         except Hurried:
             marks.save(parts, work)
             raise
@@ -280,23 +281,29 @@ class Commit:
 
     def _worth_a_round(
         self, lease: Lease, now: datetime, paused: Pause | None, *, forced: bool
-    ) -> tuple[list[Block] | None, bool]:
-        """The blocks to bring about, None if there is nothing to do; and whether some changed."""
+    ) -> tuple[list[Block] | None, list[Block], bool]:
+        """The blocks to bring about, None if there is nothing to do; those that may not be begun now; and
+        whether some changed."""
         if paused and paused.lift == "none":
             self.look_at(lease.nsg_id, now + PAUSED_LOOK)
-            return None, False
+            return None, [], False
         blocks = marks.live(self._parts, lease.nsg_id)
         blocks, lost = marks.start_lifting(self._parts, blocks, now)
         # RESPONDER_MODE caps also what was claimed or approved under a bolder one.
         capped = self._parts.settings.mode.reach < Mode.APPROVE.reach
+        waiting: list[Block] = []
         if paused or capped:  # what is in force stays, what is new waits
             waiting = [b for b in blocks if b.state is BlockState.PENDING and not b.proven]
             if waiting:
                 self.look_at(lease.nsg_id, now + PAUSED_LOOK)
             blocks = [b for b in blocks if b not in waiting]
         if not (blocks or forced or lease.memory.get("rules")) and "rules" in lease.memory:
-            return None, lost
-        return blocks, lost
+            return None, [], lost
+        return blocks, waiting, lost
+
+    def _crowded(self) -> bool:
+        """Do alerts wait for what this run would spend on proof?"""
+        return self._here.crowded and self._parts.network.reads_are_few and self.alerts_wait()
 
     def _someone_waits(self, lease: Lease) -> bool:
         """Has a thread of this process called, or another process knocked, since the rows were read?"""

@@ -51,6 +51,7 @@ class Writer:
         self._lease = lease
         self._deadline = deadline
         self._result = result
+        self._had_its_turn = False
 
     def write(self, work: Round) -> None:
         """Write the difference until there is none, reading anew after every write and conflict;
@@ -88,7 +89,8 @@ class Writer:
                     alerts=self._alerts(b for b in work.current() if self._parts.slot(b) == slot.name),
                 )
         for n, write in enumerate(writes):
-            if n and write.direction not in urgent and self._gives_way(urgent=bool(urgent)):
+            hurries = bool(urgent) and not work.refused  # a refusal is judged, and told, at once
+            if n and write.direction not in urgent and self._gives_way(urgent=hurries):
                 work.deferred |= {w.name for w in writes[n:]}
                 break
             if self._deadline.left() < ARM_RESERVE_SECONDS:
@@ -112,28 +114,25 @@ class Writer:
         on other NSGs: what is `urgent` here is written, and the rest is left for later."""
         memory = self._lease.memory
         times = int(memory.get(GAVE_WAY, 0))
-        if times < GIVES_WAY_AT_MOST:
+        if times < GIVES_WAY_AT_MOST and not self._had_its_turn:
             memory[GAVE_WAY] = times + 1
             if self._someone_waits():
                 return True
             if urgent and self._crowded():
                 raise Hurried("other NSGs wait: what stops no attack is left for later",
                               retry_after=HURRIED_SECONDS)
+        self._had_its_turn = True  # all that is left of it, not one rule alone
         memory.pop(GAVE_WAY, None)
         return False
 
     def _wanted(self, work: Round) -> tuple[Wanted, ...]:
         addresses: dict[Direction, list[str]] = {}
         for block in work.current():
-            if block.wanted and not (work.lifts_only and not self._denied(block, work)):
+            if block.wanted and not (work.lifts_only and not self._parts.stands(block, work.nsg)):
                 addresses.setdefault(block.key.direction, []).append(block.key.address)
         return wanted_rules(
             work.nsg, addresses, self._parts.ownership, self._parts.policy.window
         )
-
-    def _denied(self, block: Block, work: Round) -> bool:
-        rule = self._parts.rule_of(block, work.nsg)
-        return rule is not None and rule.names(block.key.address)
 
     def _behind(self, write: Write, work: Round) -> list[Block]:
         """The blocks whose address the rule carries or loses."""

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from remediation.model import WANTED_STATES, BlockKey, BlockState, Direction, Target, Weak, utc
+from remediation.topology import UNLISTED, hider
 
 KEEP_ALERTS = 10
 KEEP_WEAK = 40
@@ -190,7 +191,8 @@ def merge_claim(block: Block | None, claim: Claim, now: datetime) -> Block | Non
 
     A new report of an active block makes it `pending` again: the commit proves it anew and counts
     its lifetime from that proof. The same alert again changes nothing, but that a body which asks
-    nothing takes its block out of waiting: Defender has confirmed what an altered body accused.
+    nothing takes its block out of waiting: Defender has confirmed what an altered body accused; and that
+    what was not known of its machines, and is now, is proven anew.
     """
     if block is None:
         return Block(
@@ -210,7 +212,8 @@ def merge_claim(block: Block | None, claim: Claim, now: datetime) -> Block | Non
         )
     settled = block.state is BlockState.WAITING and not claim.asks
     still_pending = block.state is BlockState.PENDING  # what was approved is not written yet
-    if claim.alert_id in block.alerts and not (claim.explicit or settled):
+    learnt = not claim.asks and _learnt(block.targets, claim.targets)
+    if claim.alert_id in block.alerts and not (claim.explicit or settled or learnt):
         return None
     state, asks, question = block.state, block.asks, block.question
     if not claim.asks:
@@ -242,6 +245,13 @@ def _cut_for_good(block: Block) -> bool:
     """Its sessions are cut, and the rule has stood since: no new ones began."""
     standing = block.state in (BlockState.ACTIVE, BlockState.PENDING) and not block.shadowed_by
     return block.sessions is Sessions.CUT and standing
+
+
+def _learnt(old: Sequence[Target], new: Sequence[Target]) -> bool:
+    """Was a gateway list missing when a machine was first seen, and is there now?"""
+    missing = hider(UNLISTED)
+    blind = {t.nic_id for t in old if missing in t.hidden}
+    return any(t.nic_id in blind and missing not in t.hidden for t in new)
 
 
 def _merged(old: Sequence[Target], new: Sequence[Target]) -> tuple[Target, ...]:

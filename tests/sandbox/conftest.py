@@ -31,7 +31,7 @@ def azure(world: World, monkeypatch: pytest.MonkeyPatch) -> Azure:
     """An empty Azure, and the environment in which azure-identity finds its endpoint."""
     world.control("POST", "reset")
     world.tune(settle=0, retry_after=False, busy="429", if_match=True, graph_lag=0, read=0, write=0,
-               throttle=False)
+               throttle=False, reads=[250, 25])
     world.role(IDENTITY, role_actions())
     for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "REQUESTS_CA_BUNDLE"):
         monkeypatch.setenv(name, world.environment()[name])

@@ -13,10 +13,12 @@ from remediation.cloud.crowd import ONE_BY_ONE
 from remediation.cloud.defender import GETS_AT_ONCE
 from remediation.commit import Committed
 from remediation.commit.write import Hurried, Writer
+from remediation.errors import Unavailable
+from remediation.model import Machine
 from remediation.policy import DEFAULT_POLICY
 from sandbox.world import waiting
-from tests.azure import Azure
-from tests.estate import alert, estate, nsg_id, nsg_path
+from tests.azure import OPERATOR, Azure
+from tests.estate import ATTACKER, COMPUTE, NETWORK, alert, estate, nsg_id, nsg_path
 
 
 @pytest.fixture
@@ -159,7 +161,7 @@ def outbreak(azure: Azure, nsgs: int) -> list[dict[str, Any]]:
 def test_where_alerts_on_many_nsgs_come_at_once_what_stops_the_attacks_is_written_first(wide: Azure):
     azure = wide
     alerts = outbreak(azure, 12)
-    azure.world.tune(settle=1.0)
+    azure.world.tune(settle=1.0, throttle=True, reads=[140, 25])
     together(azure, alerts)
     names = ["nsg", *(f"nsg{n}" for n in range(2, 13))]
     assert all("outbound" in azure.owned(n) for n in names)
@@ -168,11 +170,70 @@ def test_where_alerts_on_many_nsgs_come_at_once_what_stops_the_attacks_is_writte
     order = [w.rpartition("-")[2] for w in azure.writes()]
     assert order[:8] == ["outbound"] * 8
     assert {s for n in names for s in azure.states(n)} <= {"pending", "active"}
-    azure.world.tune(settle=0)
+    azure.world.tune(settle=0, throttle=False)
     azure.clock.forward(seconds=40)
     azure.sweep()
     assert {s for n in names for s in azure.states(n)} == {"active"}
     assert all(set(azure.owned(n)) == {"outbound", "inbound"} for n in names)
+
+
+def test_where_arm_has_reads_to_spare_nothing_is_left_for_later(wide: Azure):
+    azure = wide
+    alerts = outbreak(azure, 12)
+    azure.world.tune(settle=1.0)
+    together(azure, alerts)
+    names = ["nsg", *(f"nsg{n}" for n in range(2, 13))]
+    assert {s for n in names for s in azure.states(n)} == {"active"}
+
+
+def hurried(azure: Azure) -> None:
+    """Many other NSGs are at it, alerts wait, and ARM has few reads left: only what stops the attack is
+    written, and nothing proven."""
+    azure.world.tune(throttle=True, reads=[140, 25])
+    commit = azure.app.responder._commit
+    commit.alerts_wait = lambda: True
+    commit._here._called.update({f"/other/{n}": False for n in range(10)})
+    azure.attack()
+    commit._here._called.clear()
+    azure.world.tune(throttle=False)
+    assert azure.states() == {"pending"}
+    assert azure.owned() == {"outbound": [ATTACKER]}
+
+
+def test_a_pause_keeps_what_is_written_though_nobody_has_proven_it_yet(azure: Azure):
+    azure.world.seed(estate())
+    hurried(azure)
+    azure.app.operator.pause(OPERATOR, azure.app.budget(), reason="drill", lift="due")
+    azure.clock.forward(seconds=90)
+    azure.sweep()
+    assert azure.owned() == {"outbound": [ATTACKER]}
+    assert {d: b.state.value for (d, _), b in azure.blocks().items()} == {
+        "outbound": "active", "inbound": "pending"}
+    azure.app.operator.resume(OPERATOR, reason="over")
+    azure.clock.forward(seconds=90)
+    azure.sweep()
+    assert azure.states() == {"active"}
+
+
+def test_a_mode_that_no_longer_acts_keeps_what_is_written_too(azure: Azure):
+    azure.world.seed(estate())
+    hurried(azure)
+    azure.start(RESPONDER_MODE="notify")
+    azure.clock.forward(seconds=90)
+    azure.sweep()
+    assert azure.owned() == {"outbound": [ATTACKER]}
+    assert azure.blocks()["outbound", ATTACKER].state.value == "active"
+    assert azure.notices("adopted") == []
+
+
+def test_what_is_written_and_not_proven_goes_when_a_guardrail_says_so(azure: Azure):
+    azure.world.seed(estate())
+    hurried(azure)
+    azure.app.operator.protect(OPERATOR, [(f"{ATTACKER}/32", "ours")])
+    azure.clock.forward(seconds=90)
+    azure.sweep()
+    assert azure.owned() == {}
+    assert {b.state.value for b in azure.ended()} <= {"lifted", "failed"}
 
 
 def test_a_newcomer_on_the_same_nsg_is_not_left_for_later(wide: Azure):
@@ -200,6 +261,62 @@ def test_many_machines_at_once_are_read_together(wide: Azure):
     assert len(azure.blocks()) == 120
     assert calls(azure, "Microsoft.Compute/virtualMachines/") == ONE_BY_ONE
     assert calls(azure, "Microsoft.ResourceGraph") < 40
+
+
+def crowded(azure: Azure) -> None:
+    """No machine is read alone for want of reads."""
+    azure.app.responder._survey._tracer._crowd._pace._tokens = 0
+    azure.app.responder._survey._tracer._crowd._pace._rate = 0
+
+
+def test_of_a_machine_in_a_crowd_all_interfaces_are_found_though_the_graph_lacks_one(wide: Azure):
+    azure = wide
+    data = estate(nsgs=2)
+    group = data["groups"][0]
+    group["vms"][0]["nics"].append({"name": "second", "subnet": "vnet/sub2", "address": "10.1.0.99"})
+    data["graph"] = {"unseen": [f"{NETWORK}/networkInterfaces/second"]}
+    azure.world.seed(data)
+    crowded(azure)
+    azure.attack()
+    assert azure.states() == azure.states("nsg2") == {"active"}
+
+
+def test_of_a_crowd_a_guard_just_attached_is_found_however_many_machines_have_none(wide: Azure):
+    azure = wide
+    data = estate(machines=30)
+    data["groups"][0]["vnets"][0]["subnets"][0].pop("nsg")
+    azure.world.seed(data)
+    what_it_saw = azure.app.responder._survey._tracer._members.known
+    assert what_it_saw({f"{COMPUTE}/virtualMachines/vm".lower()}, azure.app.budget()) == {}
+    azure.world.tune(graph_lag=600)
+    nic = f"{NETWORK}/networkInterfaces/nic30"
+    body = azure.world.arm("GET", nic).json()
+    body["properties"]["networkSecurityGroup"] = {"id": nsg_path()}
+    assert azure.world.arm("PUT", nic, body).status_code == 200
+    crowded(azure)
+    together(azure, known(azure, 30, 30))
+    assert azure.states() == {"active"}
+    assert azure.owned()["outbound"] == ["198.51.100.30"]
+
+
+def test_a_graph_that_does_not_answer_is_waited_for_once_and_machines_are_read_by_get(
+    wide: Azure, monkeypatch: pytest.MonkeyPatch
+):
+    azure = wide
+    azure.world.seed(estate(machines=3))
+    crowded(azure)
+    asked = []
+
+    def silent(machines: set[str], _: object) -> dict[str, Machine]:
+        asked.append(machines)
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(azure.app.responder._survey._tracer._members, "known", silent)
+    for one in known(azure, 3, 3):
+        azure.deliver(one)
+    assert azure.states() == {"active"}
+    assert len(azure.blocks()) == 6
+    assert len(asked) == 1
 
 
 def test_a_machine_that_is_not_there_is_said_so_in_a_crowd_too(wide: Azure):
@@ -251,7 +368,9 @@ def test_newcomers_cannot_put_the_other_direction_off_for_ever(wide: Azure):
     lease = wide.app.ledger.leases.take(nsg_id(), wide.clock)
     assert lease is not None
     writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: True)
-    assert [writer._gives_way(urgent=True) for _ in range(6)] == [True] * 4 + [False, True]
+    assert [writer._gives_way(urgent=True) for _ in range(6)] == [True] * 4 + [False] * 2, "all that is left"
+    writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: True)
+    assert writer._gives_way(urgent=True), "in the next run newcomers are first again"
     writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: False)
     assert writer._gives_way(urgent=True) is False, "nobody waits"
     writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: False, lambda: True)

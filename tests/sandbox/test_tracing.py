@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.azure import Azure
-from tests.estate import ATTACKER, COMPUTE, NETWORK, SUB, alert, estate, nsg_id
+from tests.azure import OPERATOR, Azure
+from tests.estate import ATTACKER, COMPUTE, NETWORK, SUB, alert, estate, name_of, nsg_id
 from tests.role import IDENTITY, role_actions
 
 
@@ -554,7 +554,13 @@ def test_that_gateways_are_not_known_now_is_told_of_an_attack_from_outside_and_o
                           alertDisplayName="Successful brute force attack")
     (notice,) = azure.timeline(inward)["plan"]["notices"]
     assert notice.startswith("machines: which application gateways have these machines behind them")
-    assert azure.states() == {"active"}, "the block does not wait for it"
+    assert azure.owned() == {"outbound": [ATTACKER], "inbound": ["198.51.100.20", ATTACKER]}
+    unseen = azure.blocks()["inbound", "198.51.100.20"]
+    assert unseen.state.value == "shadowed", "written at once, and not called effective"
+    assert "an application gateway that was not to be listed" in unseen.detail
+    azure.app.responder._survey._tracer._fronts._silent.forget("")
+    azure.app.operator.replay_id(name_of(inward), OPERATOR, azure.app.budget(), dry_run=False, override=False)
+    assert azure.blocks()["inbound", "198.51.100.20"].state.value == "active", "the list is known now"
 
 
 def test_a_backend_by_address_that_the_graph_does_not_know_yet_is_found_in_its_network(azure: Azure):
@@ -572,6 +578,49 @@ def test_a_backend_by_address_that_the_graph_does_not_know_yet_is_found_in_its_n
     assert [m["path"] for m in plan["machines"]] == [["lb", "pool web", "nic2", "vm2"]]
     assert [s["reason"] for s in plan["skipped"]] == [
         "not traced: pool web: 10.0.0.99 in vnet is the address of no machine"]
+    assert azure.states() == {"active"}
+
+
+@pytest.mark.parametrize(("address", "looked_through"), [("10.0.0.99", True), ("192.0.2.50", False)])
+def test_a_network_is_looked_through_for_addresses_that_it_has_room_for(
+    azure: Azure, address: str, looked_through: bool
+):
+    data = estate()
+    data["groups"][0]["loadBalancers"] = [{"name": "lb", "pools": [
+        {"name": "web", "addresses": [{"address": address, "vnet": "vnet"}]}], "rules": []}]
+    azure.world.seed(data)
+    members = azure.app.responder._survey._tracer._members
+    looked = []
+    nic_rows = members._nic_rows
+
+    def counted(nics: set[str], machines: set[str], deadline: Any) -> Any:
+        looked.append(nics)
+        return nic_rows(nics, machines, deadline)
+
+    members._nic_rows = counted  # type: ignore[method-assign]
+    trace(azure, f"{NETWORK}/loadBalancers/lb")
+    assert bool(looked) is looked_through
+
+
+def test_a_backend_that_cannot_be_looked_for_now_keeps_no_other_from_being_found(azure: Azure):
+    data = estate(machines=2)
+    group = data["groups"][0]
+    group["vms"][1]["nics"][0]["pools"] = ["lb/web"]
+    group["loadBalancers"] = [{"name": "lb", "pools": [
+        {"name": "web", "addresses": [{"address": "10.0.0.99", "vnet": "vnet"}]}], "rules": []}]
+    azure.world.seed(data)
+    azure.faults({"service": "arm", "path": "/virtualNetworks/vnet$", "status": 503, "times": 999})
+    assert set(trace(azure, f"{NETWORK}/loadBalancers/lb")[0]) == {"vm2"}
+
+
+def test_a_public_address_that_may_not_be_read_costs_no_block(azure: Azure):
+    data = estate()
+    data["groups"][0]["vms"][0]["nics"][0]["publicIp"] = "pip"
+    azure.world.seed(data)
+    azure.faults({"service": "arm", "path": "publicIPAddresses", "status": 403, "times": 1000,
+                  "body": {"error": {"code": "AuthorizationFailed", "message": "no"}}})
+    azure.attack()
+    assert azure.world.control("GET", "faults")["left"][0] < 1000
     assert azure.states() == {"active"}
 
 

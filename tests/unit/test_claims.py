@@ -9,6 +9,7 @@ import pytest
 
 from remediation.ledger.block import Block, Claim, Sessions, merge_claim, merge_moved
 from remediation.model import BlockKey, BlockState, Direction, Target
+from remediation.topology import UNLISTED, hider
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=5)
@@ -42,6 +43,16 @@ def test_questions_make_it_wait():
 
 def test_the_same_alert_again_changes_nothing():
     assert merge_claim(active(), FIRST, LATER) is None
+
+
+def test_the_same_alert_again_proves_anew_what_was_not_known_of_its_machines_and_is_now():
+    unseen = replace(TARGET, hidden=hider(UNLISTED))
+    block = replace(active(), targets=(unseen,))
+    assert merge_claim(block, replace(FIRST, targets=(unseen,)), LATER) is None, "still not known"
+    again = merged(block, FIRST, LATER)
+    assert again.state is BlockState.PENDING
+    assert again.targets == (TARGET,)
+    assert merge_claim(block, replace(FIRST, asks=("why",)), LATER) is None, "who must ask knows no better"
 
 
 def test_a_second_alert_prolongs_the_block_instead_of_adding_one():

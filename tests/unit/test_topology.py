@@ -19,6 +19,7 @@ from remediation.topology import (
     LOAD_BALANCER,
     NIC,
     SUBNET,
+    UNLISTED,
     Kind,
     Lead,
     appliance,
@@ -330,3 +331,8 @@ def test_the_addresses_behind_a_gateway_are_read_from_a_row_of_the_graph():
            "pools": [{"properties": {"backendAddresses": [{"ipAddress": "10.0.0.7"}, {"fqdn": "x"}]}}, {}]}
     assert pool_addresses(row) == (f"{VNET}/subnets/agw".lower(), {"10.0.0.7"})
     assert pool_addresses({}) == ("", set())
+
+
+def test_a_gateway_that_could_not_be_listed_is_said_to_hide_clients_and_what_to_do():
+    assert hider(UNLISTED) == (
+        "an application gateway that was not to be listed (replay the alert), if there is one,")
