@@ -51,7 +51,7 @@ class Bench:
     def loads(self) -> None:
         """The five loads, writes settling in 3 s."""
         if self.quick:
-            run_all(all_loads(0.02), 0.3, self._told("loads"), (1,), most=self.most,
+            run_all(all_loads(0.1), 0.3, self._told("loads"), (1, 2), most=self.most,
                     peers_of=lambda load: PEERS if load.name == "storm" else ("bare",))
         else:
             run_all(all_loads(), 3, self._told("loads"), most=self.most)
@@ -132,6 +132,8 @@ def counts_wrong(results: dict[str, Any]) -> list[str]:
                 wrong.append(f"{load}, {name}: {run['blocked']} of {run['expected']} blocked")
             if name in report.OURS and run["foreign_rules_changed"]:
                 wrong.append(f"{load}, {name}: {run['foreign_rules_changed']} user rules changed")
+            if name in report.OURS and run["doubled"]:
+                wrong.append(f"{load}, {name}: {run['doubled']} blocks doubled")
             if name == "bare" and run["blocked"] != run["expected"]:
                 wrong.append(f"{load}: the bare limit is not whole")
             if load == "copies" and name in report.OURS and run["arm_writes"] > 2:

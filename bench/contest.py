@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from bench.judge import DECISIVE, OTHER, Judge
+from bench.judge import DECISIVE, OTHER, Judge, denied_prefixes
 from bench.loads import Load, attackers
 from remediation.policy import DEFAULT_POLICY
 from sandbox.demo.count import APP, WRITES, foreign_rules
@@ -25,6 +26,7 @@ from sandbox.world import FunctionsHost, World, waiting
 IN_FLIGHT = 32
 PEERS = ("playbook", "whole_nsg", "bare")
 LIMIT_SECONDS = 300.0
+"""A peer is stopped then, or at 20 × our time; ours is given up then, whatever the run's size."""
 LOOK_SECONDS = 0.25
 LATE_SECONDS = 2.0
 RAISED_CAPS = {"addresses_per_nsg": 4000, "blocks_per_hour": 100_000}
@@ -40,6 +42,7 @@ class Outcome:
 
     seconds_to_blocked: float | None = None
     timed_out: bool = False
+    stopped_after: float | None = None
     other_direction_seconds: float | None = None
     p50: float | None = None
     p95: float | None = None
@@ -51,6 +54,8 @@ class Outcome:
     blocked: int = 0
     expected: int = 0
     foreign_rules_changed: int = 0
+    doubled: int = 0
+    """Addresses that more than one rule, not a user's, denies on one NSG in one direction, or one twice."""
     peak_rss_mib: float = 0.0
     cpu_seconds: float = 0.0
     failed: dict[str, int] | None = None
@@ -227,7 +232,7 @@ def contest(world: World, load: Load, contender: Contender, settle: float, limit
         cost = _Cost(processes)
         started = time.time()
         contender.begin(world, load)
-        outcome.timed_out = True
+        outcome.timed_out, outcome.stopped_after = True, min(limit, LIMIT_SECONDS)
         for _ in waiting(min(limit, LIMIT_SECONDS), LOOK_SECONDS):
             cost.sample()
             fresh = world.effects(effects)
@@ -235,7 +240,7 @@ def contest(world: World, load: Load, contender: Contender, settle: float, limit
             for effect in fresh:
                 judge.apply(effect)
             if contender.done(world, judge, load):
-                outcome.timed_out = False
+                outcome.timed_out, outcome.stopped_after = False, None
                 break
         for effect in world.effects(effects):
             judge.apply(effect)
@@ -257,6 +262,13 @@ def _count(world: World, outcome: Outcome, since: int, foreign: dict[str, str], 
     outcome.errors_4xx = sum(400 <= r["status"] < 500 for r in rows)
     after = foreign_rules(world)
     outcome.foreign_rules_changed = sum(after.get(k) != v for k, v in foreign.items())
+    times: Counter[tuple[str, str, str]] = Counter()
+    for nsg in world.resources("microsoft.network/networksecuritygroups"):
+        for rule in nsg["properties"]["securityRules"]:
+            if rule["id"].lower() not in foreign:
+                times.update((nsg["id"].lower(), rule["properties"]["direction"], prefix)
+                             for prefix in denied_prefixes(rule["properties"]))
+    outcome.doubled = sum(n > 1 for n in times.values())
 
 
 def _time(outcome: Outcome, judge: Judge, started: float) -> None:
@@ -282,12 +294,11 @@ def run_all(
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, World(Path(folder)) as world:
         for load in loads:
             results = found[load.name] = {}
-            limit = most
             contenders: list[Contender] = [*map(Ours, hosts), *map(Peer, peers_of(load))]
             for contender in contenders:
                 mine = [o.seconds_to_blocked for k, o in results.items() if k.startswith("ours")]
-                if isinstance(contender, Peer):
-                    limit = min([most, *(20 * s for s in mine if s)])
+                peer = isinstance(contender, Peer)
+                limit = min([most, *(20 * s for s in mine if s)]) if peer else LIMIT_SECONDS
                 results[contender.name] = contest(world, load, contender, settle, limit)
                 tell(load.name, contender.name, results[contender.name])
     return found

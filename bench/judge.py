@@ -31,11 +31,19 @@ class _Rule:
         return any(ipaddress.IPv4Address(address) in net for net in self.networks)
 
 
-def _rule(p: Mapping[str, Any]) -> _Rule:
+def _far_side(p: Mapping[str, Any]) -> list[str]:
     side = "destination" if str(p["direction"]).title() == DECISIVE else "source"
-    prefixes = [*(p.get(f"{side}AddressPrefixes") or ()), p.get(f"{side}AddressPrefix")]
+    return [t for t in (*(p.get(f"{side}AddressPrefixes") or ()), p.get(f"{side}AddressPrefix")) if t]
+
+
+def denied_prefixes(p: Mapping[str, Any]) -> list[str]:
+    """Whom a rule denies, as it is written."""
+    return _far_side(p) if str(p["access"]).title() == "Deny" else []
+
+
+def _rule(p: Mapping[str, Any]) -> _Rule:
     exact, networks, anybody = set(), [], False
-    for text in filter(None, prefixes):
+    for text in _far_side(p):
         if text in ("*", "Internet"):
             anybody = True
         elif text[0].isdigit():

@@ -44,7 +44,7 @@ def machine() -> dict[str, Any]:
 def targets(results: Mapping[str, Any]) -> list[Target]:
     """Every target of the project, judged."""
     loads = results.get("loads", {})
-    found = [*_speed(loads, results.get("peers_stop_after_seconds", 300.0)), *_writes(loads), *_care(loads)]
+    found = [*_speed(loads), *_writes(loads), *_care(loads)]
     sweep = results.get("sweep")
     if sweep:
         found += [
@@ -80,7 +80,7 @@ def best(loads: Mapping[str, Any], load: str) -> str:
     return min(ran, key=lambda n: loads[load][n]["seconds_to_blocked"], default="")
 
 
-def _speed(loads: Mapping[str, Any], stopped: float) -> Iterable[Target]:
+def _speed(loads: Mapping[str, Any]) -> Iterable[Target]:
     one, storm = loads.get("one", {}), loads.get("storm", {})
     if "bare" in one and best(loads, "one"):
         mine = one[best(loads, "one")]["seconds_to_blocked"]
@@ -93,19 +93,21 @@ def _speed(loads: Mapping[str, Any], stopped: float) -> Iterable[Target]:
         peer = storm.get("playbook")
         if peer:
             mine = storm[name]
-            yield _slower(peer, mine["seconds_to_blocked"], stopped)
-            each = peer["arm_writes"] / max(1, peer["blocked"]) / (
-                mine["arm_writes"] / max(1, mine["blocked"]))
-            yield Target("and writes more per blocked attacker", "≥ 15 ×", f"{each:.1f} ×", each >= 15)
+            yield _slower(peer, mine["seconds_to_blocked"])
+            times = peer["arm_writes"] / mine["arm_writes"]
+            each = times * mine["blocked"] / max(1, peer["blocked"])
+            least = "≥ " if peer["timed_out"] else ""
+            yield Target("and writes more", "≥ 15 ×", f"{least}{times:.1f} ×; {each:.0f} × for each blocked",
+                         times >= 15)
 
 
-def _slower(peer: Mapping[str, Any], mine: float, stopped: float) -> Target:
+def _slower(peer: Mapping[str, Any], mine: float) -> Target:
     """A peer that ended without blocking all never will; one that was stopped took at least so long."""
     what, bound = "the storm, playbook style, takes longer", "≥ 20 ×"
     share = f"{peer['blocked']} of {peer['expected']} blocked"
     if peer["seconds_to_blocked"] is None and not peer["timed_out"]:
         return Target(what, bound, f"never: {share}", met=True)
-    times = (peer["seconds_to_blocked"] or stopped) / mine
+    times = (peer["seconds_to_blocked"] or peer["stopped_after"]) / mine
     least = "≥ " if peer["timed_out"] else ""
     return Target(what, bound, f"{least}{times:.1f} ×, {share}", times >= 20)
 
@@ -126,6 +128,8 @@ def _care(loads: Mapping[str, Any]) -> Iterable[Target]:
         whole = sum(r["blocked"] == r["expected"] for r in mine)
         yield Target("every attacker blocked, whatever the processes", "all runs",
                      f"{whole} of {len(mine)} runs", whole == len(mine))
+        doubled = sum(r["doubled"] for r in mine)
+        yield Target("blocks doubled, whatever the processes", "0", str(doubled), doubled == 0)
         peak = max(r["peak_rss_mib"] for r in mine)
         yield Target("memory of a host process", "≤ 200 MiB", f"{peak:.0f} MiB", peak <= 200)
         changed = sum(r["foreign_rules_changed"] for r in mine)

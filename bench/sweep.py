@@ -24,6 +24,7 @@ from sandbox.world import World
 
 DUE = 10
 PER_NSG = 100
+FIRST_DUE, APART = timedelta(minutes=25), timedelta(minutes=2)
 AT_ONCE = {**AZURE, "settle": 0, "read": 0, "write": 0, "throttle": False, "retry_after": False}
 JOBS = ("reconcile", "estate", "orphans", "firewalls", "retention")
 BOTH = (Direction.OUTBOUND, Direction.INBOUND)
@@ -77,11 +78,11 @@ def _subnet(n: int) -> str:
 
 
 def _fill(app: App, count: int, base: datetime, tell: Callable[[int], None]) -> None:
-    """Live blocks on NSGs of their own, expiries uniform over the day after the next hour."""
+    """Live blocks on NSGs of their own, expiries uniform over the day that begins with `base`."""
     chance = random.Random(SEED)  # noqa: S311 - a repeatable load
     for start in range(0, count, PER_NSG):
         nsg = nsg_id(f"filled-{start // PER_NSG}").lower()
-        times = sorted(base + timedelta(hours=1, seconds=chance.uniform(0, 86_400))
+        times = sorted(base + timedelta(seconds=chance.uniform(0, 86_400))
                        for _ in range(min(PER_NSG, count - start)))
         app.ledger.work.nsg(nsg, times[0])
         app.ledger.blocks.save([
@@ -96,27 +97,29 @@ def _fill(app: App, count: int, base: datetime, tell: Callable[[int], None]) -> 
 def sweep_cost(
     world: World, number: int, live: int, rounds: int, tell: Callable[[int], None]
 ) -> list[Cost]:
-    """Sweeps with 10 blocks due among so many live ones, the jobs apart."""
+    """Sweeps with 10 blocks due among so many live ones, the jobs apart: in the middle of an hour, the others
+    due from a quarter of an hour later on, over a day."""
     world.control("POST", "reset")
     world.tune(**AT_ONCE)
     world.seed(estate(DUE, 1))
     clock = _Shifted()
     app = app_of(world, clock, number)
-    base = clock.now()
-    for k in range(rounds):  # on each NSG one block falls due in each round, half an hour apart
+    base = clock.now().replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    clock.shift = base - clock.now()
+    for k in range(rounds):  # on each NSG one block falls due in each round, two minutes apart
         for n in range(1, DUE + 1):
             address = attackers(rounds * DUE)[k * DUE + n - 1]
-            claims = _claims(n, [address], timedelta(minutes=30 * (k + 1)), both=False)
+            claims = _claims(n, [address], FIRST_DUE + k * APART, both=False)
             app.ledger.blocks.claim(claims[0].key.nsg_id, claims, clock.now())
     for n in range(1, DUE + 1):
         app.responder.commit_nsg(nsg_id(f"nsg-{n}").lower(), app.budget())
-    _fill(app, live - rounds * DUE, base + timedelta(hours=3), tell)
-    clock.shift += timedelta(minutes=15)
+    _fill(app, live - rounds * DUE, base + FIRST_DUE + (rounds - 1) * APART + timedelta(minutes=15), tell)
+    clock.shift = base + timedelta(minutes=15) - Clock().now()
     _jobs_done(app)
     app.on_timer()  # the hints left by the claims
     found = []
     for k in range(rounds):
-        clock.shift = base + timedelta(minutes=30 * (k + 1), seconds=70) - Clock().now()
+        clock.shift = base + FIRST_DUE + k * APART + timedelta(seconds=70) - Clock().now()
         _jobs_done(app)
         found.append(_measured(world, app))
     return found
