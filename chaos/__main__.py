@@ -25,12 +25,14 @@ NUMBERS = ("lost_blocks", "orphan_rules", "foreign_rules_changed", "ledger_gaps"
 
 
 def report(results: Sequence[Result], seconds: float) -> dict[str, Any]:
-    """What `build/chaos.json` holds. Only faults that struck count as cases."""
-    struck = [r for r in results if r.struck]
-    damaged = [r for r in struck if not r.damage.survived]
+    """What `build/chaos.json` holds. Only faults that struck count as cases, a scene as one (`scenes` of
+    them); what is damaged counts, whatever struck."""
+    struck = [r for r in results if r.struck or not r.damage.survived]
+    damaged = [r for r in results if not r.damage.survived]
     return {
         "cases": len(struck), "survived": len(struck) - len(damaged),
-        **{n: sum(getattr(r.damage, n) for r in struck) for n in NUMBERS},
+        "scenes": sum(r.name in SCENES for r in struck),
+        **{n: sum(getattr(r.damage, n) for r in results) for n in NUMBERS},
         "not_struck": [r.name for r in results if not r.struck],
         "damaged": [{"case": r.name, **asdict(r.damage)} for r in damaged],
         "longest": {r.name: r.seconds for r in sorted(results, key=lambda r: -r.seconds)[:40]},

@@ -61,10 +61,14 @@ def _passing() -> Iterable[Kind]:
                only="/operations/")
     yield Kind("500 of the tables", _stored(500, "OperationTimedOut"), (TABLE,))
     yield Kind("503 of the tables", _stored(503, "ServerBusy"), (TABLE,))
+    yield Kind("429 of the tables", _stored(429, "TooManyRequests"), (TABLE,))
+    yield Kind("409 of the tables", _stored(409, "TableBeingDeleted"), (TABLE,))
+    yield Kind("412 of the tables", _stored(412, "UpdateConditionNotSatisfied"), (TABLE,), WRITES)
     everything = (ARM, TABLE, QUEUE)
     yield Kind("connection reset before the server acted", {"drop": "before"}, everything)
     yield Kind("connection reset after the server acted", {"drop": "after"}, everything)
     yield Kind("60 s without an answer", {"delay": 60, "drop": "before"}, everything, slow=True)
+    yield Kind("done, and answered after 60 s", {"delay": 60}, (ARM,), WRITES, slow=True)
 
 
 def _lasting() -> Iterable[Kind]:
@@ -72,6 +76,7 @@ def _lasting() -> Iterable[Kind]:
                times=STUBBORN)
     yield Kind("404", {"status": 404, "body": _error("ResourceNotFound")}, permanent=True, times=STUBBORN,
                only="etworkSecurityGroups")
+    yield Kind("403 of the tables", _stored(403, "AuthorizationPermissionMismatch"), (TABLE,), times=STUBBORN)
     yield Kind("ScopeLocked", {"status": 409, "body": _error("ScopeLocked")}, methods=WRITES,
                permanent=True, times=STUBBORN)
 

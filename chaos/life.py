@@ -94,7 +94,10 @@ class Life:
         self._own = self._foreign()
 
     def _foreign(self) -> str:
-        own = {k: v for k, v in self.azure.rules().items() if not k.startswith("defender-block-")}
+        """Of every NSG there is."""
+        own = {f"{nsg['name']}/{r['name']}": r["properties"]
+               for nsg in self.azure.world.resources("microsoft.network/networksecuritygroups")
+               for r in nsg["properties"]["securityRules"] if not r["name"].startswith("defender-block-")}
         return json.dumps(own, sort_keys=True)
 
     @contextlib.contextmanager

@@ -91,8 +91,9 @@ def calls(world: World) -> list[Call]:
             life.timer()
         for line in world.control("GET", "faults")["trace"]:
             which = template(line)
-            if which is not None:
-                found[Call(phase, *which)] = None
+            if which is None:
+                raise ValueError(f"no fault would ever befall {line}: it belongs to no class of calls")
+            found[Call(phase, *which)] = None
     return sorted(found)
 
 

@@ -65,6 +65,7 @@ def dead_letters(stage: Stage) -> None:
         def letters() -> list[dict[str, object]]:
             return [e for blob in there.world.dead_letters() for e in blob if e.get("id") in ids]
 
+        stage.struck += 1
         buried = any(len(letters()) == len(ids) for _ in waiting(60, 0.3))
         stage.damage.note("ledger_gaps", int(not buried), "no dead letters")
         there.grow(1)

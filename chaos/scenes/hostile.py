@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import json
 import re
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from chaos.life import PLATFORM
+from chaos.life import PLATFORM, hosts
 from chaos.stage import Stage, scene
 from remediation.alerts import normalise, unwrap
 from remediation.errors import MalformedAlert, TemporaryError
@@ -127,11 +128,10 @@ def alerts(stage: Stage) -> None:
         in_time(stage, json.dumps(one["properties"]), LONGEST_SECONDS,
                  partial(life.azure.app.on_alert, one, event_id="e", event_time=None))
     life.orphans()
-    allowed = {f"198.51.100.{n}" for n in range(256)}
-    denied = {p for prefixes in life.azure.owned().values() for p in prefixes}
-    extra = {p for p in denied if p.partition("/")[0] not in allowed}
-    stage.damage.note("protected_blocked", len(extra), f"{sorted(extra)}")
-    stage.damage.note("protected_blocked", max(0, len(denied) - 2 * len(allowed)), "too many")
+    allowed = {str(host) for host in ipaddress.ip_network("198.51.100.0/24")}
+    denied = [host for prefixes in life.azure.owned().values() for host in hosts(prefixes)]
+    extra = set(denied) - allowed
+    stage.damage.note("protected_blocked", len(extra), f"{sorted(extra)[:50]}")
     life.judge_foreign()
 
 
@@ -190,5 +190,5 @@ def covered(stage: Stage) -> None:
     done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True,
                           timeout=COVERED_SECONDS + 60)
     runs = re.search(r"Done (\d+) runs", done.stderr)
-    stage.struck += int(runs[1]) if runs else 0
+    stage.struck += int(runs[1]) if runs else 1
     stage.damage.note("ledger_gaps", int(done.returncode != 0 or not runs), done.stderr[-3000:])

@@ -58,9 +58,12 @@ def newcomers(stage: Stage) -> None:
     """Whoever comes when is seen by the holder or holds next: nobody waits for the sweep."""
     life = stage.life(estate(nsgs=MOST_REQUESTS))
     twin = life.twin()
+    twin.responder._queue._create()
+    queue = twin.responder._queue._clients.queue(life.azure.settings["COMMIT_QUEUE"])
     for n in range(MOST_REQUESTS):
         number = f"{n + 1}" if n else ""
-        life.azure.faults({"service": "table", "skip": n, "delay": 0.15})
+        life.azure.faults({"skip": n, "delay": 0.15})
+        queue.clear_messages()
         first = aside(life.deliver, life.attack(f"vm{number}"))
         if not when_struck(life, first):
             break  # a life has no more requests than that
@@ -69,17 +72,16 @@ def newcomers(stage: Stage) -> None:
         joined(first)
         nsg = f"nsg{number}"
         if not life.denied(ATTACKER, SECOND, nsg=nsg):
-            left = twin.responder._queue._clients.queue(life.azure.settings["COMMIT_QUEUE"])
-            told = left.get_queue_properties().approximate_message_count
+            told = queue.get_queue_properties().approximate_message_count
             stage.lost(bool(told), f"newcomer at request {n}: {life.azure.owned(nsg)}")
     life.azure.faults()
-    life.orphans()
+    life.orphans_in([f"nsg{n}" if n > 1 else "nsg" for n in range(1, MOST_REQUESTS + 1)])
 
 
 @scene("lease: prolonged at every moment of its lift")
 def prolonged(stage: Stage) -> None:
     """A new alert in the middle of the lift: blocked in the end, for another day."""
-    for n in range(0, MOST_REQUESTS, 2):
+    for n in range(MOST_REQUESTS):
         life = stage.life()
         life.deliver(life.attack())
         life.azure.clock.forward(hours=LIFE_HOURS)

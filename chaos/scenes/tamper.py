@@ -119,7 +119,8 @@ def flood(stage: Stage) -> None:
     for nsg in FLOODED:
         life.azure.clock.forward(seconds=1)
         life.sweep_until(partial(_nothing_pending, life, nsg))
-    blocked = {host for nsg in FLOODED for host in hosts(_denied_hosts(life, nsg))}
+    blocked = {(direction, host) for nsg in FLOODED for direction, prefixes in life.azure.owned(nsg).items()
+               for host in hosts(prefixes)}
     hours = 1 + (life.azure.clock.now().hour != began.hour)
     stage.damage.note("protected_blocked", max(0, len(blocked) - hours * most), f"{len(blocked)} blocked")
-    stage.lost(len(blocked) >= most // 2, f"only {len(blocked)} of {most} allowed")
+    stage.lost(len(blocked) >= most * 0.9, f"only {len(blocked)} of {most} allowed")

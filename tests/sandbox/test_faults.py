@@ -68,6 +68,7 @@ def test_a_passing_fault_at_any_read_is_overcome(azure: Azure, path: str):
     azure.world.seed(estate())
     azure.faults({"service": "arm", "path": path, "status": 503, "body": error("x"), "times": 2})
     azure.attack()
+    assert azure.world.control("GET", "faults")["left"] == [0], "it struck"
     assert azure.owned() == BOTH
 
 

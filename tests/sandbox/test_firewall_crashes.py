@@ -77,6 +77,7 @@ def test_death_at_any_moment_of_a_removal_leaves_it_whole_or_untouched(azure: Az
                 break
         done = incident(azure)
         if done.state is State.ASKING:  # the yes was never recorded
+            assert child.exitcode != 0, "nobody died, and still it is not taken out"
             assert rules(azure) == ["updates", "allow-all"]
             assert rules(azure, SECOND) == ["udp"]
         else:
@@ -87,6 +88,8 @@ def test_death_at_any_moment_of_a_removal_leaves_it_whole_or_untouched(azure: Az
         if child.exitcode == 0:
             break
         died += 1
+    else:
+        pytest.fail(f"it makes more than {MOST_REQUESTS} requests: not all were met")
     assert died > 3
 
 
@@ -130,7 +133,10 @@ def test_death_while_a_deny_is_put_before_it_or_all_is_put_back_is_made_good(
             denies = [c for g in before for c in azure.world.arm("GET", g).json()["properties"][
                 "ruleCollections"] if c["action"]["type"] == "Deny"]
             assert len(denies) == (2 if done.state is State.REMOVED else 0)
-        if child.exitcode == 0:
+        if child.exitcode == 0:  # nobody died: then it comes to its end
+            assert done.state is (State.RESTORED if verb == "restore" else State.REMOVED)
             break
         died += 1
+    else:
+        pytest.fail(f"it makes more than {MOST_REQUESTS} requests: not all were met")
     assert died > 3
