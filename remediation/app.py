@@ -159,6 +159,7 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     keep = min(KEEP_SECONDS, settings.machine_cache_seconds)
     fronts = Fronts(elements, machines, members, clock, keep)
     crowd = Crowd(clients, machines, members, clock)
+    defender.coming = crowd.expect
     tracer = Tracer(Walk(elements, members), fronts, machines, members, crowd, clock, keep)
     tables = Tables(clients, settings.table_prefix)
     ledger = Ledger(tables, settings.lease_seconds)

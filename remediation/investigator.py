@@ -67,6 +67,14 @@ class Investigator:
         """A hint, before anything that could be cut off: the sweep begins what nobody has begun."""
         self._ledger.work.investigation(alert_id, self._parts.clock.now() + FIRST_HINT)
 
+    def announce_late(self, record: AlertRecord) -> None:
+        """The same for an alert of a storm, if it is to be looked into and was not announced yet."""
+        if not record.values.get("looks"):
+            return
+        head = self._kept.head(record.alert_id)
+        if head is None or record.accusation not in head.covered:
+            self._ledger.work.investigation(record.alert_id, self._parts.clock.now())
+
     def start(
         self, record: AlertRecord, deadline: Deadline, by: str = SERVICE, machine: str = "",
         steps: Sequence[str] = (),

@@ -231,10 +231,11 @@ class Responder:
 
     def carry_on(self, record: AlertRecord, alert: Alert, deadline: Deadline) -> Seen:
         """Take the alert from wherever it stands to its commits."""
-        if self._ledger.control.paused():
+        storm = not self._under_way.few
+        if self._survey.paused(storm=storm):
             self.hint_again(record)
             return Seen(alert.alert_id, "paused", "acting is paused")
-        decision = self._survey.look(alert, deadline, override="", reserve=True)
+        decision = self._survey.look(alert, deadline, override="", reserve=True, storm=storm)
         plan = decision.plan
         if self._done_under_its_own_id(decision.alert, alert):
             self.finish(record, error="")
@@ -244,10 +245,10 @@ class Responder:
         keys = self.claim(decision, explicit=False, by="")
         self._look_at_firewalls(decision.alert, plan)
         looks = self._investigator.wanted(decision.alert, plan)
-        if looks:
+        if looks and not storm:  # else the alert's own hint announces it, when the sweep comes to it
             self._investigator.announce(alert.alert_id)
         done = self.finish(
-            record, verified=utc(decision.verified), planned=utc(planned),
+            record, looks=looks or None, verified=utc(decision.verified), planned=utc(planned),
             claimed=utc(self._clock.now()) if keys else None, **self._ledger.alerts.plan_facts(plan),
         )
         self.commit_all((k.nsg_id for k in keys), deadline)

@@ -10,13 +10,16 @@ from remediation.cloud.cache import Kept
 from remediation.cloud.estate import EstateReader, Snapshot
 from remediation.errors import RemediationError
 from remediation.guardrails import Estate, Surroundings
-from remediation.ledger import Ledger
+from remediation.ledger import Ledger, Pause
+from remediation.ledger.control import Wishes
 from remediation.ledger.store import LedgerDown
 from remediation.policy import Policy
 
 _log = logging.getLogger(__name__)
 
 KEEP_SECONDS = 30.0
+LATELY_SECONDS = 0.5
+"""In a storm wishes as old as this do for a plan: the commit reads them anew, under the lease."""
 UNKNOWN_SECONDS = 3.0
 """An estate that is not known makes every address ask: it is looked for again soon."""
 SERVICE_TAGS_LOCATION = "westeurope"
@@ -39,11 +42,20 @@ class SurroundingsReader:
         self._reads_only = reads_only
         self._kept: Kept[str, Estate] = Kept(clock, KEEP_SECONDS)
         self._last: Kept[str, Estate] = Kept(clock, UNKNOWN_SECONDS)
+        self._wishes: Kept[str, Wishes] = Kept(clock, LATELY_SECONDS)
+        self._paused: Kept[str, tuple[Pause | None]] = Kept(clock, LATELY_SECONDS)
 
-    def now(self, deadline: Deadline, subscription: str = "") -> Surroundings:
+    def paused(self, *, storm: bool) -> Pause | None:
+        """The pause in force, if any; in a `storm` as it was a moment ago."""
+        if not storm:
+            return self._ledger.control.paused()
+        return self._paused.get("", lambda: (self._ledger.control.paused(),))[0]
+
+    def now(self, deadline: Deadline, subscription: str = "", *, storm: bool = False) -> Surroundings:
         """Everything the guardrails need. Without a usable snapshot the estate is unknown, and
         every address asks first."""
-        protected, holds = self._ledger.control.wishes()
+        read = self._ledger.control.wishes
+        protected, holds = self._wishes.get("", read) if storm else read()
         estate = self._last.get(
             "estate", lambda: self._kept.get("estate", lambda: self._estate(deadline, subscription)))
         if not estate.fresh(self._clock.now(), self._policy.guardrails.estate_max_age):

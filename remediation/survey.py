@@ -17,7 +17,7 @@ from remediation.cloud.guards import Guards
 from remediation.cloud.trace import Traced, Tracer
 from remediation.errors import NotFound, PermanentError
 from remediation.gather import GatherBy
-from remediation.ledger import Ledger
+from remediation.ledger import Ledger, Pause
 from remediation.log import say
 from remediation.model import Alert, AlertDirection, Mode, Nic, Plan, Verdict
 from remediation.nsg import Nsg
@@ -84,10 +84,10 @@ class Survey:
         self._guards: Kept[str, _Guard] = Kept(clock, GUARD_SECONDS)
 
     def look(
-        self, alert: Alert, deadline: Deadline, *, override: str, reserve: bool
+        self, alert: Alert, deadline: Deadline, *, override: str, reserve: bool, storm: bool = False
     ) -> Decision:
         """Ask Defender, find machines and guards, decide. Changes nothing but the hour's counter,
-        and that only with `reserve`."""
+        and that only with `reserve`. In a `storm` people's wishes are shared by the alerts of a moment."""
         fresh = not reserve
         ahead: Future[_Sight] | None = None
         if self._worth_a_look(alert):  # while Defender is asked: the delivered text is a hint where to look
@@ -97,7 +97,7 @@ class Survey:
         # What is acted upon is Defender's own text, wherever it has one.
         actual = held.alert or alert
         subscription = alert.ref.subscription_id if alert.ref else ""
-        around = self._surroundings.now(deadline, subscription)
+        around = self._surroundings.now(deadline, subscription, storm=storm)
         scene = Scene(now=verified, around=around, override=override)
         if self._worth_a_look(actual):
             if ahead is not None and _place(actual) == _place(alert):
@@ -113,6 +113,10 @@ class Survey:
         if reserve:
             plan = self._within_the_hour(actual, held.verdict, scene, plan)
         return Decision(actual, held, plan, scene.nsgs, verified)
+
+    def paused(self, *, storm: bool) -> Pause | None:
+        """The pause in force, if any; in a storm as it was a moment ago: the commit looks again."""
+        return self._surroundings.paused(storm=storm)
 
     def _decide(self, alert: Alert, verdict: Verdict, scene: Scene) -> Plan:
         return decide(alert, verdict, scene, self._policy, self._settings.mode, self._ownership)

@@ -217,6 +217,7 @@ class Sweep:
         if record is None:
             return
         if record.state is AlertState.DONE:
+            self._investigator.announce_late(record)
             self._assess(record, deadline)
             return
         if self._ledger.control.paused():

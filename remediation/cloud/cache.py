@@ -59,4 +59,7 @@ class Kept[K: Hashable, V]:
 
     def _fresh(self, key: K) -> tuple[float, V] | None:
         found = self._values.get(key)
-        return found if found is not None and found[0] > self._clock.monotonic() else None
+        if found is not None and found[0] <= self._clock.monotonic():
+            del self._values[key]  # what is over takes no room
+            return None
+        return found

@@ -1,8 +1,9 @@
 """Microsoft Defender for Cloud: the alert as Defender holds it, and the list of late ones.
 
 A GET by id is the freshest answer, but ARM allows a principal only so many reads. So in a storm,
-when GETs go faster than `GETS_PER_SECOND`, the alerts at hand are asked for together through
-Resource Graph; what the graph does not know yet is fetched by GET all the same.
+when GETs go faster than `GETS_PER_SECOND`, the newest alerts are read together from Resource Graph, those
+at hand and those that are still to be delivered, and serve for some seconds; what the graph does not know
+yet is asked for by name, and then fetched by GET all the same.
 """
 
 from __future__ import annotations
@@ -10,16 +11,24 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from remediation.alerts import normalise
 from remediation.clock import Clock, Deadline, Pace
+from remediation.cloud.cache import Kept
 from remediation.cloud.clients import Clients
 from remediation.cloud.graph import Graph, askable
-from remediation.errors import Forbidden, Invalid, MalformedAlert, NotFound, TemporaryError
+from remediation.errors import (
+    Forbidden,
+    Invalid,
+    MalformedAlert,
+    NotFound,
+    RemediationError,
+    TemporaryError,
+)
 from remediation.gather import Gather
 from remediation.likelihood import OtherAlert
 from remediation.log import say
@@ -28,12 +37,15 @@ from remediation.model import Alert, AlertRef, Verdict, utc
 _log = logging.getLogger(__name__)
 
 API = "2022-01-01"
-GETS_AT_ONCE, GETS_PER_SECOND = 40.0, 8.0
+GETS_AT_ONCE, GETS_PER_SECOND = 20.0, 8.0
 """Of the reads that ARM allows a principal (250 at once, 25 a second), what alerts may take."""
 READS_KEPT = 80
 """Reads left for what no graph can answer: polls, and the rules under the lease."""
 NAMES_TOGETHER, RESOURCES_TOGETHER = 50, 200
 TOGETHER_SECONDS = 4.0
+LATELY = timedelta(minutes=30)
+LATELY_SECONDS, LATELY_EVERY_SECONDS = 10.0, 4.0
+"""For so long the newest alerts serve, and at most so often they are read anew."""
 _NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _WORD = re.compile(r"\w{1,40}", re.ASCII)
@@ -51,6 +63,8 @@ class Held:
 
 
 type _Asked = tuple[AlertRef, Deadline]
+type _Rows = dict[tuple[str, str], Mapping[str, Any]]
+"""By subscription and name: a name alone may be met in another subscription too."""
 
 
 class Defender:
@@ -59,6 +73,11 @@ class Defender:
     def __init__(self, clients: Clients, graph: Graph, clock: Clock) -> None:
         self._clients = clients
         self._graph = graph
+        self._clock = clock
+        self._lately: Kept[str, _Rows] = Kept(clock, LATELY_SECONDS)
+        self._read_lately: Kept[str, bool] = Kept(clock, LATELY_EVERY_SECONDS)
+        self.coming: Callable[[Sequence[str]], None] = lambda _: None
+        """Is told in a storm which resources the newest alerts name."""
         self._pace = Pace(clock, GETS_AT_ONCE, GETS_PER_SECOND)
         self._together: Gather[_Asked, Mapping[str, Any] | None] = Gather(
             self._fetch_together, NAMES_TOGETHER
@@ -96,6 +115,9 @@ class Defender:
         if not (_NAME.fullmatch(ref.name) and _GUID.fullmatch(ref.subscription_id)):
             return None
         placed = _WORD.fullmatch(ref.location) is not None
+        kept = self._lately.peek("")  # in a storm alone
+        if kept is not None and _key(ref) in kept:
+            return kept[_key(ref)]
         if placed and self._clients.reads_left > READS_KEPT and self._pace.take():
             return self._get(ref, deadline)
         try:
@@ -123,18 +145,28 @@ class Defender:
     def _fetch_together(self, asked: Sequence[_Asked]) -> list[Mapping[str, Any] | None]:
         """One query for all at hand; what it lacks each asker fetches for itself."""
         longest = max((deadline for _, deadline in asked), key=lambda d: d.left())
-        rows = self._rows({ref.name for ref, _ in asked}, longest)
-        return [rows.get((ref.subscription_id, ref.name.lower())) for ref, _ in asked]
+        rows = self._newest(longest)
+        missing = {ref.name for ref, _ in asked if _key(ref) not in rows}
+        if missing:
+            rows = {**rows, **self._rows(missing, longest)}
+        return [rows.get(_key(ref)) for ref, _ in asked]
 
-    def _rows(
-        self, names: Iterable[str], deadline: Deadline
-    ) -> dict[tuple[str, str], Mapping[str, Any]]:
-        """By subscription and name: a name alone may be met in another subscription too."""
-        rows = self._graph.rows("alerts_by_name", deadline, names=sorted(names))
-        return {
-            (str(r.get("id", "")).lower().split("/")[2], str(r.get("name", "")).lower()): r
-            for r in rows if str(r.get("id", "")).count("/") > 2
-        }
+    def _newest(self, deadline: Deadline) -> _Rows:
+        """The newest alerts, read anew if that was not tried a moment ago; {} where they cannot be read."""
+        if not self._read_lately.peek(""):
+            self._read_lately.put("", True)
+            try:
+                found = _by_key(self._graph.rows(
+                    "alerts_lately", deadline, since=utc(self._clock.now() - LATELY)))
+            except RemediationError as error:
+                say(_log, "alerts-unknown", level=logging.WARNING, error=str(error))
+            else:
+                self._lately.put("", found)
+                self.coming([r for row in found.values() for r in _resources(row)])
+        return self._lately.peek("") or {}
+
+    def _rows(self, names: Iterable[str], deadline: Deadline) -> _Rows:
+        return _by_key(self._graph.rows("alerts_by_name", deadline, names=sorted(names)))
 
     def resolve(self, ref: AlertRef, deadline: Deadline) -> None:
         """Say in Defender that all is done. It takes no word with it: the reason stays in the ledger."""
@@ -162,3 +194,21 @@ class Defender:
     def since(self, start: datetime, deadline: Deadline) -> list[Mapping[str, Any]]:
         """All alerts generated since then, as rows: to find those that never reached us."""
         return list(self._graph.rows("alerts_since", deadline, since=utc(start)))
+
+
+def _key(ref: AlertRef) -> tuple[str, str]:
+    return ref.subscription_id, ref.name.lower()
+
+
+def _by_key(rows: Iterable[Mapping[str, Any]]) -> _Rows:
+    return {
+        (str(r.get("id", "")).lower().split("/")[2], str(r.get("name", "")).lower()): r
+        for r in rows if str(r.get("id", "")).count("/") > 2
+    }
+
+
+def _resources(row: Mapping[str, Any]) -> list[str]:
+    """The ids that an alert names, as the graph writes them: a hint where to look, no more."""
+    named = (row.get("properties") or {}).get("ResourceIdentifiers")
+    return [str(one["AzureResourceId"]) for one in (named if isinstance(named, list) else ())
+            if isinstance(one, Mapping) and one.get("AzureResourceId")]

@@ -55,6 +55,14 @@ class Machines:
 
         return self._subnets.get(subnet_id, read)
 
+    def kept_guard(self, subnet_id: str) -> str | None:
+        """The same, if it was looked at lately."""
+        return self._subnets.peek(subnet_id)
+
+    def keep_guard(self, subnet_id: str, guard: str) -> None:
+        """It was looked at by other ways."""
+        self._subnets.put(subnet_id, guard)
+
     def forget(self, machine: Machine) -> None:
         """What is kept of the machine is known to be wrong: the next look reads it anew."""
         self._kept.forget(machine.id)

@@ -215,10 +215,17 @@ class Members:
 
     def known(self, machines: Collection[str], deadline: Deadline) -> dict[str, Machine]:
         """Those of these machines that the graph knows whole, with a guard before each interface; by id."""
-        rows = self._nic_rows(set(), set(machines), deadline)
-        where = self._machine_rows(machines, deadline)
-        made = _Made(rows, self._addresses(rows.values(), deadline),
-                     self._guards_known(_subnets(rows.values()), deadline))
+        rows: dict[str, Mapping[str, Any]] = {}
+        where: dict[str, Mapping[str, Any]] = {}
+        for some in itertools.batched(sorted(filter(askable, machines)), TOGETHER, strict=False):
+            for row in self._graph.rows("machines_whole", deadline, machines=some):
+                (where if row.get("machine") else rows)[str(row["id"]).lower()] = row
+        subnets = {s: self._machines.kept_guard(s) for s in _subnets(rows.values())}
+        guards = {s: guard for s, guard in subnets.items() if guard}
+        fresh = self._guards_known(subnets.keys() - guards.keys(), deadline)
+        for subnet, guard in fresh.items():
+            self._machines.keep_guard(subnet, guard)
+        made = _Made(rows, self._addresses(rows.values(), deadline), {**guards, **fresh})
         found = {one: _whole(one, where.get(one), made) for one in machines}
         return {one: m for one, m in found.items() if m is not None and all(n.guards for n in m.nics)}
 

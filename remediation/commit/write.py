@@ -28,7 +28,7 @@ from remediation.owned import PARKED, Wanted, Write, difference, wanted_rules
 _log = logging.getLogger(__name__)
 
 PASSES = 6
-GAVE_WAY, GIVES_WAY_AT_MOST = "gaveWay", 4
+GAVE_WAY, GIVES_WAY_AT_MOST = "gaveWay", 8
 HURRIED_SECONDS = 30.0
 """So much later comes the rest, where many NSGs wait: ARM's reads are what they share."""
 MOVING = (BlockState.PENDING, BlockState.LIFTING)

@@ -14,11 +14,12 @@ from remediation.cloud.defender import GETS_AT_ONCE
 from remediation.commit import Committed
 from remediation.commit.write import Hurried, Writer
 from remediation.errors import Unavailable
+from remediation.guardrails import Protected
 from remediation.model import Machine
 from remediation.policy import DEFAULT_POLICY
 from sandbox.world import waiting
 from tests.azure import OPERATOR, Azure
-from tests.estate import ATTACKER, COMPUTE, NETWORK, alert, estate, nsg_id, nsg_path
+from tests.estate import ATTACKER, COMPUTE, NETWORK, alert, estate, name_of, nsg_id, nsg_path
 
 
 @pytest.fixture
@@ -83,8 +84,86 @@ def test_alerts_beyond_the_pace_of_gets_are_confirmed_together_through_the_graph
         azure.sweep()
     assert azure.states() == {"active"}
     assert calls(azure, "Microsoft.Security/locations") == GETS_AT_ONCE
-    assert calls(azure, "Microsoft.ResourceGraph") < 60, "fewer than the alerts it confirmed"
+    assert calls(azure, "Microsoft.ResourceGraph") < 25, "far fewer than the alerts it confirmed"
     assert len(azure.writes()) <= 24
+
+
+def stormy(azure: Azure) -> None:
+    """Many alerts are under way, and GETs are spent."""
+    azure.app.responder._under_way._now = 10
+    pace = azure.app.operator._defender._pace
+    pace._tokens = pace._rate = 0
+
+
+def test_in_a_storm_the_newest_alerts_are_read_once_with_their_machines_for_all_that_are_to_come(wide: Azure):
+    azure = wide
+    azure.world.seed(estate(machines=8))
+    azure.attack()
+    stormy(azure)
+    crowded(azure)
+    azure.app.operator._defender._lately._seconds = 60  # however slow the machine
+    alerts = known(azure, 8, 8)
+    for one in alerts[:2]:
+        azure.deliver(one)
+    before = calls(azure, "Microsoft.ResourceGraph")
+    for one in alerts[2:]:
+        azure.deliver(one)
+    assert calls(azure, "Microsoft.ResourceGraph") == before
+    assert calls(azure, "Microsoft.Security/locations") == 1, "of the one before the storm"
+    assert calls(azure, "Microsoft.Compute/virtualMachines/") == 1
+    assert len(azure.blocks()) == 16
+    assert azure.states() == {"active"}
+
+
+def test_an_alert_that_defender_changed_since_the_newest_were_read_is_asked_for_itself(wide: Azure):
+    azure = wide
+    azure.world.seed(estate())
+    stormy(azure)
+    first, other = azure.know(alert()), azure.know(alert(attacker="198.51.100.30"))
+    azure.deliver(first)
+    grown = alert(attacker=["198.51.100.30", "198.51.100.31"])["properties"]
+    azure.deliver(azure.know({**other, "properties": {**grown, "systemAlertId": other["name"]}}))
+    assert azure.owned()["outbound"] == ["198.51.100.30/31", ATTACKER]
+    assert azure.states() == {"active"}
+
+
+def test_a_pause_in_a_storm_is_seen_by_the_commit_though_the_plan_knew_of_none(wide: Azure):
+    azure = wide
+    azure.world.seed(estate())
+    stormy(azure)
+    azure.app.responder._survey._surroundings._paused._seconds = 60
+    azure.attack()
+    azure.ledger.control.pause("ann", "drill", azure.clock.now(), "due")
+    azure.attack(attacker="198.51.100.30")
+    assert azure.owned()["outbound"] == [ATTACKER]
+    assert azure.blocks()["outbound", "198.51.100.30"].state.value == "pending"
+
+
+def test_a_protected_address_in_a_storm_is_seen_by_the_commit_though_the_plan_knew_of_none(wide: Azure):
+    azure = wide
+    azure.world.seed(estate())
+    stormy(azure)
+    azure.app.responder._survey._surroundings._wishes._seconds = 60
+    azure.attack()
+    azure.ledger.control.protect([Protected("198.51.100.30/32", "ours", "ann", azure.clock.now())])
+    azure.attack(attacker="198.51.100.30")
+    assert azure.owned()["outbound"] == [ATTACKER]
+
+
+def test_an_alert_of_a_storm_is_looked_into_when_the_sweep_comes_to_it(wide: Azure):
+    azure = wide
+    azure.start(RESPONDER_INVESTIGATE="on")
+    azure.world.seed(estate())
+    stormy(azure)
+    one = azure.attack()
+    assert azure.ledger.investigations.head(name_of(one)) is None
+    azure.app.responder._under_way._now = 0
+    for _ in range(3):
+        azure.clock.forward(seconds=90)
+        azure.sweep()
+    head = azure.ledger.investigations.head(name_of(one))
+    assert head is not None
+    assert len(head.machines) == 1
 
 
 def test_what_the_graph_does_not_know_yet_is_fetched_by_get(wide: Azure):
@@ -242,7 +321,7 @@ def test_a_newcomer_on_the_same_nsg_is_not_left_for_later(wide: Azure):
     commit = azure.app.responder._commit
     commit.alerts_wait = lambda: True
     commit._here._called.update({f"/other/{n}": False for n in range(10)})  # threads at other NSGs
-    azure.world.tune(settle=1.0)
+    azure.world.tune(settle=1.0, throttle=True, reads=[140, 25])
     one, two = known(azure, 2, 1)
     first = writing(azure, one)
     azure.deliver(two)
@@ -368,13 +447,13 @@ def test_newcomers_cannot_put_the_other_direction_off_for_ever(wide: Azure):
     lease = wide.app.ledger.leases.take(nsg_id(), wide.clock)
     assert lease is not None
     writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: True)
-    assert [writer._gives_way(urgent=True) for _ in range(6)] == [True] * 4 + [False] * 2, "all that is left"
+    assert [writer._gives_way(urgent=True) for _ in range(10)] == [True] * 8 + [False] * 2, "all that is left"
     writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: True)
     assert writer._gives_way(urgent=True), "in the next run newcomers are first again"
     writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: False)
     assert writer._gives_way(urgent=True) is False, "nobody waits"
     writer = Writer(commit._parts, lease, wide.app.budget(), Committed(), lambda: False, lambda: True)
-    for _ in range(4):
+    for _ in range(8):
         with pytest.raises(Hurried):
             writer._gives_way(urgent=True)
     assert writer._gives_way(urgent=True) is False
