@@ -64,11 +64,12 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """All that the guardrails look at besides the policy."""
+    """All that the guardrails look at besides the policy. `read`: what people wished until then is in it."""
 
     estate: Estate = field(default_factory=Estate)
     protected: tuple[Protected, ...] = ()
     holds: Mapping[str, Hold] = field(default_factory=dict)
+    read: datetime | None = None
 
 
 def refusal(address: str, rails: Guardrails, around: Surroundings) -> str | None:

@@ -251,6 +251,12 @@ class Responder:
             record, looks=looks or None, verified=utc(decision.verified), planned=utc(planned),
             claimed=utc(self._clock.now()) if keys else None, **self._ledger.alerts.plan_facts(plan),
         )
+        if looks and storm:
+            if done is None:  # another has changed the record meanwhile: it may not say so
+                self._investigator.announce(alert.alert_id)
+            elif record.attempts:  # its hint may have been put far off
+                again = self._clock.now() + self._resume_after
+                self._ledger.work.alert(record.alert_id, record.accusation, again)
         self.commit_all((k.nsg_id for k in keys), deadline)
         if done is not None and self._under_way.few and not deadline.over:
             done = self._assess(done, deadline)

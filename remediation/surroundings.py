@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from remediation.clock import Clock, Deadline
 from remediation.cloud.cache import Kept
@@ -42,7 +42,7 @@ class SurroundingsReader:
         self._reads_only = reads_only
         self._kept: Kept[str, Estate] = Kept(clock, KEEP_SECONDS)
         self._last: Kept[str, Estate] = Kept(clock, UNKNOWN_SECONDS)
-        self._wishes: Kept[str, Wishes] = Kept(clock, LATELY_SECONDS)
+        self._wishes: Kept[str, tuple[datetime, Wishes]] = Kept(clock, LATELY_SECONDS)
         self._paused: Kept[str, tuple[Pause | None]] = Kept(clock, LATELY_SECONDS)
 
     def paused(self, *, storm: bool) -> Pause | None:
@@ -54,13 +54,17 @@ class SurroundingsReader:
     def now(self, deadline: Deadline, subscription: str = "", *, storm: bool = False) -> Surroundings:
         """Everything the guardrails need. Without a usable snapshot the estate is unknown, and
         every address asks first."""
-        read = self._ledger.control.wishes
-        protected, holds = self._wishes.get("", read) if storm else read()
+        read, (protected, holds) = self._wishes.get("", self._read) if storm else self._read()
         estate = self._last.get(
             "estate", lambda: self._kept.get("estate", lambda: self._estate(deadline, subscription)))
         if not estate.fresh(self._clock.now(), self._policy.guardrails.estate_max_age):
             self._kept.forget("estate")
-        return Surroundings(estate, protected, holds)
+        return Surroundings(estate, protected, holds, read)
+
+    def _read(self) -> tuple[datetime, Wishes]:
+        """What people wish, as of a moment before it was read: a later wish may not be among it."""
+        at = self._clock.now()
+        return at, self._ledger.control.wishes()
 
     def refresh(self, deadline: Deadline, subscription: str = "") -> None:
         """Take a new snapshot and keep it in the ledger."""

@@ -112,7 +112,8 @@ class Survey:
             plan = replace(plan, notices=(held.trouble, *plan.notices))
         if reserve:
             plan = self._within_the_hour(actual, held.verdict, scene, plan)
-        return Decision(actual, held, plan, scene.nsgs, verified)
+        # A wish younger than what was read is the later word: the commit compares it with this.
+        return Decision(actual, held, plan, scene.nsgs, min(verified, around.read or verified))
 
     def paused(self, *, storm: bool) -> Pause | None:
         """The pause in force, if any; in a storm as it was a moment ago: the commit looks again."""

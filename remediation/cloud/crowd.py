@@ -29,7 +29,7 @@ ONE_BY_ONE, PER_SECOND = 30.0, 2.0
 is over sooner by GETs than by the graph, whose quota is to be waited for."""
 READS_KEPT = 120
 """Reads left for what no graph can answer."""
-MOST_EXPECTED = 1_000
+MOST_EXPECTED, EXPECTED_SECONDS = 1_000, 10.0
 TOGETHER_SECONDS = 4.0
 SILENT_SECONDS = 5.0
 """Where the graph has not answered in time, machines are read by GET for so long: no alert's budget is spent
@@ -45,7 +45,9 @@ class Crowd:
         self._members = members
         self._pace = Pace(clock, ONE_BY_ONE, PER_SECOND)
         self._lock = threading.Lock()
+        self._clock = clock
         self._coming: dict[str, None] = {}
+        self._coming_until = 0.0
         self._silent: Kept[str, bool] = Kept(clock, SILENT_SECONDS)
         self._together: Gather[tuple[str, Deadline], Machine | None] = Gather(self._read_together, TOGETHER)
 
@@ -55,13 +57,15 @@ class Crowd:
                  and (vm := ResourceId.parse(r)) is not None and self._machines.kept(vm) is None]
         with self._lock:
             self._coming = dict.fromkeys(meant[:MOST_EXPECTED])
+            self._coming_until = self._clock.monotonic() + EXPECTED_SECONDS
 
     def one(self, vm: ResourceId, deadline: Deadline) -> Machine:
         """One virtual machine. Raises NotFound."""
         known = self._machines.kept(vm)
         if known is not None:
             return known
-        alone = str(vm) not in self._coming and self._clients.reads_left > READS_KEPT and self._pace.take()
+        expected = str(vm) in self._coming and self._clock.monotonic() < self._coming_until
+        alone = not expected and self._clients.reads_left > READS_KEPT and self._pace.take()
         found = None if alone else self._together((str(vm), deadline.within(TOGETHER_SECONDS)))
         if found is None:  # of what the graph does not know whole, each asker asks for its own
             return self._machines.one(vm, deadline)
@@ -85,6 +89,8 @@ class Crowd:
     def _with(self, asked: int) -> set[str]:
         """Of those that are expected, as many as go into the query, too."""
         with self._lock:
+            if self._clock.monotonic() >= self._coming_until:
+                self._coming = {}
             more = list(self._coming)[: max(0, TOGETHER - asked)]
             for one in more:
                 del self._coming[one]

@@ -43,7 +43,8 @@ READS_KEPT = 80
 """Reads left for what no graph can answer: polls, and the rules under the lease."""
 NAMES_TOGETHER, RESOURCES_TOGETHER = 50, 200
 TOGETHER_SECONDS = 4.0
-LATELY = timedelta(minutes=30)
+LATELY, NEWEST = timedelta(minutes=30), 1_000
+"""As `alerts_lately` asks for them."""
 LATELY_SECONDS, LATELY_EVERY_SECONDS = 10.0, 4.0
 """For so long the newest alerts serve, and at most so often they are read anew."""
 _NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)
@@ -89,9 +90,11 @@ class Defender:
             return Held(Verdict.UNKNOWN)
         try:
             held = self._held(alert, self.fetch(alert.ref, deadline))
-            if held.verdict is Verdict.DIFFERENT and _WORD.fullmatch(alert.ref.location):
+            if held.verdict is Verdict.DIFFERENT:
                 # The graph lags: what it held a moment ago is not Defender's last word.
-                held = self._held(alert, self._get(alert.ref, deadline))
+                refs = (alert.ref, held.alert.ref if held.alert else None)
+                where = next((r for r in refs if r is not None and _WORD.fullmatch(r.location)), None)
+                held = self._held(alert, self._get(where, deadline)) if where is not None else held
         except (Forbidden, Invalid) as error:
             return Held(Verdict.UNKNOWN, trouble=f"Defender cannot be asked: {error}")
         return held
@@ -146,7 +149,9 @@ class Defender:
         """One query for all at hand; what it lacks each asker fetches for itself."""
         longest = max((deadline for _, deadline in asked), key=lambda d: d.left())
         rows = self._newest(longest)
-        missing = {ref.name for ref, _ in asked if _key(ref) not in rows}
+        lags = 0 < len(rows) < NEWEST  # all that the graph knows of these minutes: who lacks asks by GET
+        missing = {ref.name for ref, _ in asked if _key(ref) not in rows
+                   and not (lags and _WORD.fullmatch(ref.location))}
         if missing:
             rows = {**rows, **self._rows(missing, longest)}
         return [rows.get(_key(ref)) for ref, _ in asked]
@@ -157,9 +162,11 @@ class Defender:
             self._read_lately.put("", True)
             try:
                 found = _by_key(self._graph.rows(
-                    "alerts_lately", deadline, since=utc(self._clock.now() - LATELY)))
-            except RemediationError as error:
+                    "alerts_lately", deadline.within(deadline.left() / 2),
+                    since=utc(self._clock.now() - LATELY)))
+            except RemediationError as error:  # by name, then, and this is not tried again for a while
                 say(_log, "alerts-unknown", level=logging.WARNING, error=str(error))
+                self._read_lately.put("", True)
             else:
                 self._lately.put("", found)
                 self.coming([r for row in found.values() for r in _resources(row)])
@@ -209,6 +216,7 @@ def _by_key(rows: Iterable[Mapping[str, Any]]) -> _Rows:
 
 def _resources(row: Mapping[str, Any]) -> list[str]:
     """The ids that an alert names, as the graph writes them: a hint where to look, no more."""
-    named = (row.get("properties") or {}).get("ResourceIdentifiers")
+    properties = row.get("properties")
+    named = properties.get("ResourceIdentifiers") if isinstance(properties, Mapping) else None
     return [str(one["AzureResourceId"]) for one in (named if isinstance(named, list) else ())
             if isinstance(one, Mapping) and one.get("AzureResourceId")]

@@ -16,9 +16,10 @@ from remediation.clock import Clock, Deadline, Pace
 from remediation.cloud.clients import Clients, timeouts
 from remediation.cloud.failures import translated
 from remediation.cloud.retry import retrying
-from remediation.errors import Invalid
+from remediation.errors import Invalid, Throttled
 
 _QUERIES = Path(__file__).with_name("queries")
+HOLD_SECONDS = 2.0
 _SAFE = re.compile(r"[\w./:() -]{1,600}", re.ASCII)
 PAGE = 1000
 MAX_PAGES = 200
@@ -77,8 +78,12 @@ class Graph:
 
             def call(request: QueryRequest = request) -> Any:
                 self._pace.wait(deadline)
-                with translated(f"graph query {query}"):
-                    return self._clients.graph().resources(request, **timeouts(deadline))
+                try:
+                    with translated(f"graph query {query}"):
+                        return self._clients.graph().resources(request, **timeouts(deadline))
+                except Throttled as error:  # other processes ask, too: whoever asks now is refused as well
+                    self._pace.hold(error.retry_after or HOLD_SECONDS)
+                    raise
 
             answer = retrying(call, deadline, what=f"graph query {query}")
             found += [row for row in answer.data or () if isinstance(row, dict)]

@@ -43,8 +43,8 @@ class Machines:
         return self._kept.peek(str(vm))
 
     def keep(self, machine: Machine) -> None:
-        """It was looked at by other ways."""
-        self._kept.put(machine.id, machine)
+        """It was looked at by other ways; what is kept already stays."""
+        self._kept.get(machine.id, lambda: machine)
 
     def subnet_guard(self, subnet_id: str, deadline: Deadline) -> str:
         """The NSG of a subnet, '' if it has none."""
@@ -60,8 +60,8 @@ class Machines:
         return self._subnets.peek(subnet_id)
 
     def keep_guard(self, subnet_id: str, guard: str) -> None:
-        """It was looked at by other ways."""
-        self._subnets.put(subnet_id, guard)
+        """It was looked at by other ways; what is kept already stays."""
+        self._subnets.get(subnet_id, lambda: guard)
 
     def forget(self, machine: Machine) -> None:
         """What is kept of the machine is known to be wrong: the next look reads it anew."""

@@ -219,7 +219,7 @@ class Members:
         where: dict[str, Mapping[str, Any]] = {}
         for some in itertools.batched(sorted(filter(askable, machines)), TOGETHER, strict=False):
             for row in self._graph.rows("machines_whole", deadline, machines=some):
-                (where if row.get("machine") else rows)[str(row["id"]).lower()] = row
+                (rows if kind_of(str(row["id"])) == NIC else where)[str(row["id"]).lower()] = row
         subnets = {s: self._machines.kept_guard(s) for s in _subnets(rows.values())}
         guards = {s: guard for s, guard in subnets.items() if guard}
         fresh = self._guards_known(subnets.keys() - guards.keys(), deadline)

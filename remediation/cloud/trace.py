@@ -105,7 +105,9 @@ class Tracer:
     def _with_fronts(self, traced: Traced, listed: Sequence[Behind] | None, deadline: Deadline) -> Traced:
         """With the gateways that stand before these machines, whatever led to them."""
         fronts = {f.id: f for f in traced.fronts}
-        shown = [self._fronts.before(machine, listed or (), deadline) for machine in traced.machines]
+        plain = [replace(m, nics=tuple(replace(n, hidden=tuple(h for h in n.hidden if h != UNLISTED))
+                                       for n in m.nics)) for m in traced.machines]
+        shown = [self._fronts.before(machine, listed or (), deadline) for machine in plain]
         for one in sorted({h for m in shown for n in m.nics for h in n.hidden} - set(fronts)):
             if kind_of(one) == GATEWAY:
                 fronts[one] = self._fronts.of(one, deadline, named=False)

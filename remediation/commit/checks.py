@@ -65,9 +65,9 @@ def guard(parts: Parts, work: Round) -> None:
         if not block.wanted:
             continue
         reason = refusal(block.key.address, rails, work.around)
-        stands = block.proven is not None or parts.stands(block, work.nsg)
+        in_force = parts.in_force(block, work.nsg)
         if reason:
-            work.set(replace(block, state=BlockState.LIFTING if stands else
+            work.set(replace(block, state=BlockState.LIFTING if in_force else
                              BlockState.FAILED, detail=f"guardrail: {reason}"))
             parts.notifier.tell(
                 "guardrail", f"{block.key.address} is not blocked: {reason}",
@@ -81,11 +81,11 @@ def guard(parts: Parts, work: Round) -> None:
         held = work.around.holds.get(block.key.address)
         overtaken = held is not None and held.until > work.now and block.claimed is not None and (
             held.since > block.claimed)
-        if stands and overtaken and held is not None:
+        if in_force and overtaken and held is not None:
             # Claimed in the moment before a person revoked it: the person's word is the later.
             work.set(replace(block, state=BlockState.LIFTING, revoked_by=held.by,
                              revoke_reason=held.reason))
-        elif not stands and asks and (overtaken or not block.approved_by):
+        elif not in_force and asks and (overtaken or not block.approved_by):
             asked.setdefault(block.alerts[-1], []).append(replace(block, asks=asks))
     for block in _over_cap(parts, work, {b.key for many in asked.values() for b in many}):
         asked.setdefault(block.alerts[-1], []).append(block)
@@ -99,7 +99,7 @@ def _over_cap(parts: Parts, work: Round, asked: set[BlockKey]) -> list[Block]:
     """Blocks never proven, unapproved, for which the NSG's cap has no room: counted here, under the
     lease, whoever claimed them."""
     def settled(block: Block) -> bool:
-        return bool(block.proven or block.approved_by) or parts.stands(block, work.nsg)
+        return bool(block.approved_by) or parts.in_force(block, work.nsg)
 
     standing = {b.key.address for b in work.current() if b.wanted and settled(b)}
     over = []

@@ -104,8 +104,12 @@ def fail(
             state = BlockState.ACTIVE if held else BlockState.SHADOWED
             changed.append(replace(block, state=state, detail=text))
             told.append(block)
+        elif block.state is BlockState.PENDING and not missing and _written(block):
+            if block.detail != text:  # its rule is there, and may not be looked at now: it stays as it is
+                changed.append(replace(block, detail=text))
+                told.append(block)
         elif block.state is BlockState.PENDING or (missing and block.wanted):
-            changed.append(replace(block, state=BlockState.FAILED, detail=text))
+            changed.append(replace(block, state=BlockState.FAILED, detail=text, proven=None))
             told.append(block)
         elif block.state is BlockState.LIFTING or block.due(now):
             changed.append(replace(
@@ -123,3 +127,8 @@ def fail(
             alerts=sorted({a for b in told for a in b.alerts}),
         )
     return changed
+
+
+def _written(block: Block) -> bool:
+    """Since it was claimed last."""
+    return block.written is not None and block.claimed is not None and block.written >= block.claimed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from remediation.approvals import Approvals
@@ -15,6 +15,7 @@ from remediation.cloud.network import Network
 from remediation.errors import PermanentError
 from remediation.guardrails import Surroundings
 from remediation.ledger import Block, Ledger
+from remediation.model import BlockState
 from remediation.notify import Notifier
 from remediation.nsg import Nsg, Rule, family_of
 from remediation.owned import Ownership
@@ -62,10 +63,17 @@ class Parts:
         return next((r for r in nsg.rules if r.name == name and self.ownership.owns(r)), None)
 
     def stands(self, block: Block, nsg: Nsg) -> bool:
-        """Does our rule in the NSG deny the block's address? Then it is in force, though nobody may have
-        proven it yet: whoever wrote it died, or left the proof for later."""
+        """Does our rule in the NSG deny the block's address?"""
         rule = self.rule_of(block, nsg)
         return rule is not None and not rule.allow and rule.names(block.key.address)
+
+    def in_force(self, block: Block, nsg: Nsg) -> bool:
+        """Is it proven, or does it stand by a write that did not fail? Whoever wrote it may have died, or
+        have left the proof for later."""
+        if block.proven is not None:
+            return True
+        rule = self.rule_of(block, nsg)
+        return rule is not None and rule.state != "Failed" and self.stands(block, nsg)
 
 
 @dataclass(slots=True)
@@ -106,7 +114,10 @@ class Round:
     deferred: set[str] = field(default_factory=set)
 
     def set(self, block: Block) -> None:
-        """A block's new content, to be saved at the end of the round."""
+        """A block's new content, to be saved at the end of the round. What has failed is in no rule of ours,
+        or soon in none: no proof of it counts any more."""
+        if block.state is BlockState.FAILED:
+            block = replace(block, proven=None)
         self.changed[block.key.id] = block
 
     def current(self) -> list[Block]:

@@ -248,7 +248,7 @@ class Commit:
             nsg = parts.guards.read(lease.nsg_id, deadline)
         here = ResourceId.parse(lease.nsg_id)
         around = parts.surroundings.now(deadline, here.subscription if here else "")
-        blocks += [b for b in waiting if parts.stands(b, nsg)]  # written, if not proven: in force
+        blocks += [b for b in waiting if parts.in_force(b, nsg)]  # written, if not proven
         work = Round(nsg, blocks, now, around, lifts_only=paused is not None)
         if not work.lifts_only:
             checks.adopt(parts, lease, work)

@@ -255,8 +255,14 @@ def _learnt(old: Sequence[Target], new: Sequence[Target]) -> bool:
 
 
 def _merged(old: Sequence[Target], new: Sequence[Target]) -> tuple[Target, ...]:
-    """Targets by NIC, the newer view of each."""
-    by_nic = {t.nic_id: t for t in (*old, *new)}
+    """Targets by NIC, the newer view of each; but what is known to stand before one is not forgotten for
+    want of a list."""
+    missing = hider(UNLISTED)
+    by_nic = {t.nic_id: t for t in old}
+    for target in new:
+        there = by_nic.get(target.nic_id)
+        known = there is not None and missing in target.hidden and missing not in there.hidden
+        by_nic[target.nic_id] = replace(target, hidden=there.hidden) if known and there else target
     return tuple(by_nic.values())
 
 

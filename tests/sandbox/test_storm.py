@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,21 @@ def test_a_protected_address_in_a_storm_is_seen_by_the_commit_though_the_plan_kn
     azure.ledger.control.protect([Protected("198.51.100.30/32", "ours", "ann", azure.clock.now())])
     azure.attack(attacker="198.51.100.30")
     assert azure.owned()["outbound"] == [ATTACKER]
+
+
+def test_a_revoke_in_a_storm_is_the_later_word_though_the_plan_did_not_know_of_it(wide: Azure):
+    azure = wide
+    azure.world.seed(estate())
+    azure.attack()
+    stormy(azure)
+    azure.app.responder._survey._surroundings._wishes._seconds = 60
+    azure.attack(attacker="198.51.100.30")  # what people wish is kept from here on
+    azure.app.operator.revoke(OPERATOR, azure.app.budget(), address=ATTACKER, block_id="", reason="mine",
+                              hold=timedelta(hours=1))
+    azure.attack()
+    azure.clock.forward(seconds=90)
+    azure.sweep()
+    assert azure.owned()["outbound"] == ["198.51.100.30"]
 
 
 def test_an_alert_of_a_storm_is_looked_into_when_the_sweep_comes_to_it(wide: Azure):
@@ -305,6 +321,33 @@ def test_a_mode_that_no_longer_acts_keeps_what_is_written_too(azure: Azure):
     assert azure.notices("adopted") == []
 
 
+def test_what_is_written_and_may_not_be_looked_at_for_a_while_stays_denied(azure: Azure):
+    azure.world.seed(estate())
+    hurried(azure)
+    azure.faults({"service": "arm", "method": "GET", "path": "networkSecurityGroups/nsg$", "status": 403,
+                  "body": {"error": {"code": "AuthorizationFailed", "message": "no"}}, "times": 1000})
+    for _ in range(2):
+        azure.clock.forward(seconds=90)
+        azure.sweep()
+    assert azure.blocks()["outbound", ATTACKER].state.value == "pending"
+    assert len(azure.notices("block-failed")) == 1
+    azure.faults()
+    azure.clock.forward(hours=1.1)
+    azure.sweep()
+    assert azure.blocks()["outbound", ATTACKER].state.value == "active"
+
+
+def test_a_rule_whose_write_failed_is_not_in_force_and_a_pause_does_not_write_it(azure: Azure):
+    azure.world.seed(estate())
+    hurried(azure)
+    parts, budget = azure.app.responder._commit._parts, azure.app.budget()
+    nsg = parts.guards.read(nsg_id(), budget)
+    (block,) = [b for (d, _), b in azure.blocks().items() if d == "outbound"]
+    assert parts.in_force(block, nsg)
+    failed = replace(nsg, rules=tuple(replace(r, state="Failed") for r in nsg.rules))
+    assert not parts.in_force(block, failed)
+
+
 def test_what_is_written_and_not_proven_goes_when_a_guardrail_says_so(azure: Azure):
     azure.world.seed(estate())
     hurried(azure)
@@ -390,7 +433,9 @@ def test_a_graph_that_does_not_answer_is_waited_for_once_and_machines_are_read_b
         asked.append(machines)
         raise Unavailable("no answer")
 
-    monkeypatch.setattr(azure.app.responder._survey._tracer._members, "known", silent)
+    tracer = azure.app.responder._survey._tracer
+    monkeypatch.setattr(tracer._members, "known", silent)
+    tracer._crowd._silent._seconds = 60  # however slow the machine
     for one in known(azure, 3, 3):
         azure.deliver(one)
     assert azure.states() == {"active"}

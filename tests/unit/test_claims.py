@@ -55,6 +55,13 @@ def test_the_same_alert_again_proves_anew_what_was_not_known_of_its_machines_and
     assert merge_claim(block, replace(FIRST, asks=("why",)), LATER) is None, "who must ask knows no better"
 
 
+def test_a_look_without_the_list_of_gateways_forgets_nothing_that_an_earlier_one_found():
+    blind = replace(SECOND, targets=(replace(TARGET, hidden=hider(UNLISTED)),))
+    assert merged(active(), blind, LATER).targets == (TARGET,), "nothing stands before it"
+    behind = replace(TARGET, hidden="application gateway agw")
+    assert merged(replace(active(), targets=(behind,)), blind, LATER).targets == (behind,)
+
+
 def test_a_second_alert_prolongs_the_block_instead_of_adding_one():
     block = merged(active(), SECOND, LATER)
     assert block.state is BlockState.PENDING, "it is proven anew, and its time counts from that proof"
