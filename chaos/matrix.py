@@ -153,6 +153,8 @@ def _lift_under(life: Life, fault: dict[str, Any], kind: Kind) -> int:
     with life.under(fault) as count:
         life.timer()
     life.orphans()
+    # An NSG that is nowhere is looked for elsewhere first, for ten minutes.
+    life.judge_told(wanted=kind.permanent and bool(life.owned()) and not kind.name.startswith("404"))
     life.sweep_until(life.gone, hours=1.1 if kind.permanent else 0)
     life.judge_lift()
     life.judge_told(wanted=False)

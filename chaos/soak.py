@@ -28,7 +28,8 @@ from bench.loads import attackers, estate
 from remediation.app import build
 from remediation.clock import Clock
 from remediation.policy import load_policy
-from sandbox.demo.estate import SUBSCRIPTION, c2_alert
+from sandbox.demo.count import owned_rules
+from sandbox.demo.estate import SUBSCRIPTION, c2_alert, nsg_id
 from sandbox.world import ROOT, World, waiting
 
 NSGS, MACHINES = 10, 10
@@ -38,6 +39,8 @@ CATCH_UP_SECONDS, LAST_LIFT_SECONDS = 180.0, LIFETIME_MINUTES * 60 + 120.0
 MEMORY_GROWTH, TABLE_GROWTH = 1.10, 1.25
 """How much more than in the middle there may be at the end."""
 QUIET = ("alert", "unproven")
+LATE_MINUTES = 1.5
+"""A lift waits for a sweep, the lease and a write."""
 PREFIX = "soak"
 
 
@@ -109,7 +112,8 @@ class Soak:
             "RESPONDER_MODE": "enforce", "RESPONDER_DEPLOYMENT": "soak", "RESPONDER_TABLE_PREFIX": PREFIX,
             "RESPONDER_POLICY": str(_policy(world.folder)),
             "RESPONDER_RETENTION_DAYS": str(RETENTION_DAYS), "RESPONDER_RECONCILE_SECONDS": "86400",
-            "RESPONDER_SWEEP_SECONDS": str(SWEEP_SECONDS), "SWEEP_SCHEDULE": f"*/{SWEEP_SECONDS} * * * * *"}
+            "RESPONDER_DRIFT_SECONDS": "120", "RESPONDER_SWEEP_SECONDS": str(SWEEP_SECONDS),
+            "SWEEP_SCHEDULE": f"*/{SWEEP_SECONDS} * * * * *"}
         self.hosts = [world.start_host(f"soak-{n}", **self.settings) for n in range(args.hosts)]
         world.subscribe(*self.hosts, in_flight=32)
 
@@ -184,7 +188,10 @@ class Soak:
         found: dict[str, Any] = {
             "alerts": len(self.published), "rate_per_second": self._rate, "hosts": len(self.hosts),
             "never_blocked": len(self.published) - len(waits),
-            "left_over": self.effects.standing, "hosts_alive": sum(h.alive for h in self.hosts),
+            "left_over": self.effects.standing, "left_in_rules": len(owned_rules(self._world)),
+            "left_in_ledger": sum(len(app.ledger.blocks.live(nsg_id(f"nsg-{n}").lower()))
+                                  for n in range(1, NSGS + 1)),
+            "hosts_alive": sum(h.alive for h in self.hosts),
             "seconds_to_blocked": _spread(waits), "minutes_blocked": _spread(terms),
             "memory_mib": {"middle": _about(memory, 0.5), "end": _about(memory, 0.95)},
             "rows": {"middle": _total(_nearest(rows, self._seconds * 0.55)),
@@ -201,6 +208,10 @@ def _wrong(found: Mapping[str, Any], hosts: int) -> Iterator[str]:
         yield f"{found['never_blocked']} attackers were never blocked"
     if found["left_over"]:
         yield f"{found['left_over']} are blocked still, long after their time"
+    if found["left_in_rules"] or found["left_in_ledger"]:
+        yield f"{found['left_in_rules']} rules and {found['left_in_ledger']} rows of blocks are left"
+    if found["minutes_blocked"] and found["minutes_blocked"]["most"] > LIFETIME_MINUTES + LATE_MINUTES:
+        yield f"blocks ended late: {found['minutes_blocked']}"
     if found["hosts_alive"] != hosts:
         yield "a host has died"
     if found["memory_mib"]["end"] > found["memory_mib"]["middle"] * MEMORY_GROWTH:

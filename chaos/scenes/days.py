@@ -130,8 +130,14 @@ class Days(RuleBasedStateMachine):
     def extend(self, data: st.DataObject, hours: int) -> None:
         """A person wants it blocked for longer; both directions, or neither."""
         nsg, who = data.draw(st.sampled_from(sorted(self.model.until)))
-        done = [self._extended(b.key.id, hours) for (_, a), b in self.life.azure.blocks(nsg).items()
-                if a == who and b.expires]
+        longest, done = self.life.azure.app.operator._policy.guardrails.max_extension, []
+        for (_, a), b in self.life.azure.blocks(nsg).items():
+            if a != who or b.expires is None:
+                continue
+            may = b.wanted and b.first_proven is not None and (
+                b.expires + timedelta(hours=hours) <= b.first_proven + longest)
+            done.append(self._extended(b.key.id, hours))
+            _sure(done[-1] == may, f"{'refused' if may else 'granted'}: {hours} h more for {nsg} {who}")
         _sure(len(set(done)) < 2, f"one direction was extended, the other not: {nsg} {who}")
         if done and done[0]:
             self.model.until[nsg, who] += timedelta(hours=hours)

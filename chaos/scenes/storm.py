@@ -62,6 +62,7 @@ def at_every_request(stage: Stage) -> None:
         seen = [template(line) for line in azure.world.control("GET", "faults")["trace"]]
         kinds = list(dict.fromkeys(t for t in seen if t is not None))
         moments = [(kind, drop) for kind in kinds for drop in ("", "after")]
+        unmet = []
         for round_ in itertools.batched(moments, AT_ONCE, strict=False):
             victims = there.hosts[: len(round_)]
             azure.faults(*(
@@ -72,7 +73,10 @@ def at_every_request(stage: Stage) -> None:
             any(not any(v.alive for v in victims) for _ in waiting(DEATH_SECONDS))
             azure.faults()
             azure.clock.sleep(0.5)  # one may be dying still; one that made no such request lives on
+            unmet += [moment for moment, victim in zip(round_, victims, strict=True) if victim.alive]
             stage.struck += there.bury()
             there.life.orphans_in(_nsgs())
             there.grow(HOSTS)
+        if unmet:
+            print(f"not met in time, {len(unmet)} of {len(moments)}: {unmet}")
         there.judge(stage, 120, "storm")
