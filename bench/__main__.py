@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -28,14 +29,23 @@ RECORDED = ROOT.parent / "shared" / "data" / "alerts"
 class Bench:
     """One run; what is measured is saved as it comes."""
 
-    def __init__(self, console: Console, out: Path, *, quick: bool, most: float) -> None:
+    def __init__(self, console: Console, out: Path, *, quick: bool, most: float, part: bool) -> None:
         self.console = console
         self.out = out
         self.quick = quick
         self.most = most
+        kept = out / "latest.json"
         self.results: dict[str, Any] = {
+            **(json.loads(kept.read_text()) if part and kept.exists() else {}),
             "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": report.machine(),
             "raised_caps": RAISED_CAPS, "peers_stop_after_seconds": most}
+
+    def begin(self, part: str) -> None:
+        """A part is measured anew: when, and what else is its own."""
+        self.results.pop({"tracing": "pool"}.get(part, part), None)
+        self.results.pop({"settle10": "loads_settle_10"}.get(part, part), None)
+        self.results.setdefault("parts", {})[part] = {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"), "peers_stop_after_seconds": self.most}
 
     def _told(self, key: str) -> Any:
         def tell(load: str, name: str, outcome: Outcome) -> None:
@@ -153,7 +163,7 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", help=f"some parts, by comma: {', '.join(PARTS)}")
+    parser.add_argument("--only", help=f"some parts, by comma, the others stay: {', '.join(PARTS)}")
     parser.add_argument("--out", type=Path, help="where results go")
     parser.add_argument("--most", type=float, help="seconds after which a peer is stopped")
     args = parser.parse_args()
@@ -164,11 +174,12 @@ def main() -> int:
     unknown = set(chosen) - set(PARTS)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    bench = Bench(console, out, quick=args.quick,
+    bench = Bench(console, out, quick=args.quick, part=bool(args.only),
                   most=args.most or (5.0 if args.quick else LIMIT_SECONDS))
     console.print(f"caps of the policy, raised for this: {RAISED_CAPS}")
     for part in chosen:
         console.print(f"[bold]{part}[/]")
+        bench.begin(part)
         getattr(bench, part)()
         report.save(out, bench.results)
     report.show(console, bench.results, judged=not args.quick)

@@ -72,20 +72,12 @@ class Pace:
         """True if one more may go now."""
         with self._lock:
             now = self._clock.monotonic()
-            if now < self._at:  # held
-                return False
             self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
             self._at = now
             if self._tokens < 1:
                 return False
             self._tokens -= 1
             return True
-
-    def hold(self, seconds: float) -> None:
-        """Let nothing go for so long: whoever shares the allowance has used it up."""
-        with self._lock:
-            self._tokens = 1.0
-            self._at = max(self._at, self._clock.monotonic() + seconds)
 
     def wait(self, deadline: Deadline) -> None:
         """Come back when one more may go; at the deadline whatever the pace."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from remediation.cloud.clients import Clients
 from remediation.cloud.failures import translated
 from remediation.cloud.retry import briefly
-from remediation.cloud.table_batch import Op, transact
+from remediation.cloud.table_batch import Op, change, transact
 from remediation.errors import Conflict, Invalid, NotFound, RemediationError, Unavailable
 from remediation.ledger.forms import Row, decode
 from remediation.model import utc
@@ -73,6 +73,11 @@ class Tables:
         """Several changes of one partition of a table, all or nothing → the new etags."""
         client, endpoint = self._clients.table_requests()
         return transact(client, endpoint, self._prefix + name, ops)
+
+    def change(self, name: str, op: Op) -> str:
+        """One row of a table → its new etag."""
+        client, endpoint = self._clients.table_requests()
+        return change(client, endpoint, self._prefix + name, op)
 
     def unreadable(self, table: str, row: Row, error: Exception, *, aside: bool) -> None:
         """Tell of a row that cannot be read, once in the life of this process."""
@@ -192,23 +197,14 @@ class Table:
 
     def insert(self, partition: str, key: str, values: Mapping[str, Any]) -> str:
         """A new row → its etag. Conflict if it is there."""
-        entity = _entity(partition, key, values)
-        return _etag(
-            self._with_table("add to", lambda: self._tables.client(self.name).create_entity(entity))
-        )
+        op = Op("insert", partition, key, values)
+        return self._with_table("add to", lambda: self._tables.change(self.name, op))
 
     def put(self, partition: str, key: str, values: Mapping[str, Any], etag: str) -> str:
         """Replace a row that is still as read → its new etag. Conflict if it is not."""
-        from azure.core import MatchConditions
-        from azure.data.tables import UpdateMode
-
-        entity = _entity(partition, key, values)
-        client = self._tables.client(self.name)
+        op = Op("put", partition, key, values, etag)
         try:
-            return _etag(_asked(f"update {self.name}", lambda: client.update_entity(
-                entity, mode=UpdateMode.REPLACE, etag=etag,
-                match_condition=MatchConditions.IfNotModified,
-            )))
+            return _asked(f"update {self.name}", lambda: self._tables.change(self.name, op))
         except NotFound as error:
             raise Conflict(f"{self.name}: the row is gone") from error
 
@@ -224,23 +220,14 @@ class Table:
     def upsert(self, partition: str, key: str, values: Mapping[str, Any]) -> None:
         """Write a row whatever is there: for rows that only one writer has, whose content is always
         the same, or of which the newest word counts."""
-        from azure.data.tables import UpdateMode
-
-        entity = _entity(partition, key, values)
-        self._with_table(
-            "write to",
-            lambda: self._tables.client(self.name).upsert_entity(entity, mode=UpdateMode.REPLACE),
-        )
+        op = Op("upsert", partition, key, values)
+        self._with_table("write to", lambda: self._tables.change(self.name, op))
 
     def delete(self, partition: str, key: str, etag: str) -> bool:
         """Delete a row that is still as read; False if it has changed. A missing row is deleted."""
-        from azure.core import MatchConditions
-
-        client = self._tables.client(self.name)
+        op = Op("delete", partition, key, etag=etag)
         try:
-            _asked(f"delete in {self.name}", lambda: client.delete_entity(
-                partition, key, etag=etag, match_condition=MatchConditions.IfNotModified
-            ))
+            _asked(f"delete in {self.name}", lambda: self._tables.change(self.name, op))
         except Conflict:
             return False
         except NotFound:
@@ -331,19 +318,8 @@ class Table:
             return [], ""
 
 
-def _entity(partition: str, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "PartitionKey": partition, "RowKey": key,
-        **{k: v for k, v in values.items() if v is not None},
-    }
-
-
 def _row(entity: Any) -> Row:
     metadata = entity.metadata
     values = {k: v for k, v in entity.items() if k not in ("PartitionKey", "RowKey")}
     return Row(entity["PartitionKey"], entity["RowKey"], values, metadata.get("etag") or "",
                metadata.get("timestamp"))
-
-
-def _etag(result: Mapping[str, Any]) -> str:
-    return str(result.get("etag") or "")

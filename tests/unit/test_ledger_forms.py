@@ -144,23 +144,6 @@ def test_a_pace_lets_a_burst_go_and_then_so_many_a_second():
     assert [pace.take() for _ in range(2)] == [True, False]
 
 
-def test_a_pace_that_is_held_lets_nothing_go_until_then_and_one_at_first():
-    class Still(Clock):
-        at = 0.0
-
-        def monotonic(self) -> float:
-            return self.at
-
-    clock = Still()
-    pace = Pace(clock, 3, 1)
-    pace.hold(5)
-    pace.hold(2)
-    clock.at = 4.9
-    assert not pace.take()
-    clock.at = 5.0
-    assert [pace.take() for _ in range(2)] == [True, False]
-
-
 def test_who_waits_for_a_pace_comes_in_turn_and_at_the_deadline_whatever_the_pace():
     class Slept(Clock):
         at = 0.0
