@@ -3,7 +3,7 @@
 azure-data-tables writes each part of a transaction through azure-core's multipart support: two thread pools
 of its own for every transaction, and a mail message built and read for every row. It cost 1 to 4 ms of
 computing a row, this costs a tenth, and a single row half (`docs/decisions/0009`). Here the body is text. All
-else, sign-in and transport among it, is azure-core's; reads, queries and making tables are azure-data-tables'.
+else, sign-in and transport among it, is azure-core's; reads and queries are azure-data-tables'.
 
 Wire format: Microsoft's "Performing entity group transactions"; version 2019-02-02.
 """
