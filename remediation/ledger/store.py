@@ -89,28 +89,22 @@ class Tables:
 
     def create(self, name: str) -> None:
         """Make the table; that it is there already is fine."""
-        with _Ledgering(f"create table {name}"):
+        with _ledgering(f"create table {name}"):
             self._clients.tables().create_table_if_not_exists(self._prefix + name)
 
 
-class _Ledgering:
+@contextlib.contextmanager
+def _ledgering(doing: str) -> Iterator[None]:
     """`translated`, with what is not our own doing turned into LedgerDown."""
-
-    def __init__(self, doing: str) -> None:
-        self._inner = translated(doing)
-
-    def __enter__(self) -> None:
-        self._inner.__enter__()
-
-    def __exit__(self, *exc: Any) -> None:
-        try:
-            self._inner.__exit__(*exc)
-        except (Conflict, NotFound):
+    try:
+        with translated(doing):
+            yield
+    except (Conflict, NotFound):
+        raise
+    except RemediationError as error:
+        if isinstance(error, Invalid) and error.code in TOO_LARGE:
             raise
-        except RemediationError as error:
-            if isinstance(error, Invalid) and error.code in TOO_LARGE:
-                raise
-            raise LedgerDown(str(error), code=error.code) from error
+        raise LedgerDown(str(error), code=error.code) from error
 
 
 def _asked[T](doing: str, call: Callable[[], T]) -> T:
@@ -118,7 +112,7 @@ def _asked[T](doing: str, call: Callable[[], T]) -> T:
     whose answer was lost shows as a conflict: callers read again."""
 
     def once() -> T:
-        with _Ledgering(doing):
+        with _ledgering(doing):
             return call()
 
     return briefly(once)

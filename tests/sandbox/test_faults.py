@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from remediation.cloud.table_batch import Op
 from remediation.ledger.store import LedgerDown
 from remediation.model import BlockState
 from tests.azure import Azure
@@ -281,3 +282,11 @@ def test_an_answer_of_the_tables_that_breaks_off_is_an_outage_like_any_other(azu
     azure.faults({"service": "table", "method": "POST", "path": "control", "drop": "after", "times": 9})
     with pytest.raises(LedgerDown):
         azure.app.ledger.control._table.insert("job", "y", {"at": "now"})
+
+
+def test_a_transaction_that_the_tables_do_not_answer_is_an_outage_like_any_other(azure: Azure):
+    azure.app.ledger.control.begin_job("x", azure.clock.now(), timedelta(0))
+    azure.faults({"service": "table", "path": "[$]batch", "status": 503, "times": 9})
+    with pytest.raises(LedgerDown):
+        azure.app.ledger.control._table.transaction(
+            [Op("upsert", "job", key, {"at": "now"}) for key in ("y", "z")])
