@@ -12,7 +12,7 @@ from chaos.kinds import LASTING, OUTAGES, PASSING, Kind
 from chaos.life import LIFE_HOURS, Life, Result
 from sandbox.world import World
 
-_TABLES = "alerts|blocks|work|leases|control"
+_TABLES = "alerts|blocks|work|leases|control|firewall|investigations"
 _TEMPLATES = (
     (r"/operations/", "/operations/"),
     (r"/securityRules/defender-block-test-(outbound|inbound)", r"securityRules/defender-block-test-{0}"),
@@ -20,6 +20,7 @@ _TEMPLATES = (
     (r"/(virtualMachines|networkInterfaces|subnets|alerts)/[^/?]+$", r"/{0}/[^/?]+$"),
     (r"(ResourceGraph/resources|serviceTags)", "{0}"),
     (r"(/subscriptions)$", "{0}$"),
+    (r"(listNetworkManagerEffectiveSecurityAdminRules|eventtypes/management)", "{0}"),
     (r"/devstoreaccount1/\w*?(" + _TABLES + r")\b", r"/\w*{0}\b"),
     (r"(\$batch)", r"\$batch"),
     (r"(/Tables)", "{0}"),
