@@ -55,9 +55,7 @@ def transact(
     outer = f"batch_{uuid.uuid4()}"
     request = HttpRequest(
         "POST", f"{endpoint}/$batch", content=body(endpoint, table, parts, outer),
-        headers={"Content-Type": f"multipart/mixed; boundary={outer}", "x-ms-version": VERSION,
-                 "x-ms-date": formatdate(usegmt=True),
-                 "DataServiceVersion": "3.0;", "MaxDataServiceVersion": "3.0;NetFx"})
+        headers={"Content-Type": f"multipart/mixed; boundary={outer}", **_dated()})
     with translated(doing):
         response = client.send_request(request)
         response.raise_for_status()
@@ -69,9 +67,7 @@ def change(client: PipelineClient[Any, Any], endpoint: str, table: str, op: Op) 
     """One operation, as one plain request → the new etag, '' of what was deleted."""
     from azure.core.rest import HttpRequest
 
-    headers = {"Accept": "application/json;odata=minimalmetadata", "Prefer": "return-no-content",
-               "x-ms-version": VERSION, "x-ms-date": formatdate(usegmt=True),
-               "DataServiceVersion": "3.0;", "MaxDataServiceVersion": "3.0;NetFx"}
+    headers = {"Accept": "application/json;odata=minimalmetadata", "Prefer": "return-no-content", **_dated()}
     if op.kind in ("put", "delete"):
         headers["If-Match"] = op.etag
     content = b""
@@ -84,6 +80,12 @@ def change(client: PipelineClient[Any, Any], endpoint: str, table: str, op: Op) 
         response = client.send_request(request)
         response.raise_for_status()
     return str(response.headers.get("ETag") or "")
+
+
+def _dated() -> dict[str, str]:
+    """What every request says of its version and time."""
+    return {"x-ms-version": VERSION, "x-ms-date": formatdate(usegmt=True),
+            "DataServiceVersion": "3.0;", "MaxDataServiceVersion": "3.0;NetFx"}
 
 
 def _row(table: str, op: Op) -> str:

@@ -261,8 +261,9 @@ def _merged(old: Sequence[Target], new: Sequence[Target]) -> tuple[Target, ...]:
     by_nic = {t.nic_id: t for t in old}
     for target in new:
         there = by_nic.get(target.nic_id)
-        known = there is not None and missing in target.hidden and missing not in there.hidden
-        by_nic[target.nic_id] = replace(target, hidden=there.hidden) if known and there else target
+        if there is not None and missing in target.hidden and missing not in there.hidden:
+            target = replace(target, hidden=there.hidden)  # noqa: PLW2901 - the newer view, with what it lacks
+        by_nic[target.nic_id] = target
     return tuple(by_nic.values())
 
 

@@ -128,36 +128,35 @@ def test_an_alert_that_defender_changed_since_the_newest_were_read_is_asked_for_
     assert azure.states() == {"active"}
 
 
-def test_a_pause_in_a_storm_is_seen_by_the_commit_though_the_plan_knew_of_none(wide: Azure):
-    azure = wide
-    azure.world.seed(estate())
-    stormy(azure)
-    azure.app.responder._survey._surroundings._paused._seconds = 60
-    azure.attack()
+@pytest.fixture
+def unaware(wide: Azure) -> Azure:
+    """In a storm, one attacker blocked; what people wish from here on no plan knows."""
+    wide.world.seed(estate())
+    stormy(wide)
+    surroundings = wide.app.responder._survey._surroundings
+    surroundings._paused._seconds = surroundings._wishes._seconds = 60
+    wide.attack()
+    return wide
+
+
+def test_a_pause_in_a_storm_is_seen_by_the_commit_though_the_plan_knew_of_none(unaware: Azure):
+    azure = unaware
     azure.ledger.control.pause("ann", "drill", azure.clock.now(), "due")
     azure.attack(attacker="198.51.100.30")
     assert azure.owned()["outbound"] == [ATTACKER]
     assert azure.blocks()["outbound", "198.51.100.30"].state.value == "pending"
 
 
-def test_a_protected_address_in_a_storm_is_seen_by_the_commit_though_the_plan_knew_of_none(wide: Azure):
-    azure = wide
-    azure.world.seed(estate())
-    stormy(azure)
-    azure.app.responder._survey._surroundings._wishes._seconds = 60
-    azure.attack()
+def test_a_protected_address_in_a_storm_is_seen_by_the_commit_though_the_plan_knew_of_none(unaware: Azure):
+    azure = unaware
     azure.ledger.control.protect([Protected("198.51.100.30/32", "ours", "ann", azure.clock.now())])
     azure.attack(attacker="198.51.100.30")
     assert azure.owned()["outbound"] == [ATTACKER]
 
 
-def test_a_revoke_in_a_storm_is_the_later_word_though_the_plan_did_not_know_of_it(wide: Azure):
-    azure = wide
-    azure.world.seed(estate())
-    azure.attack()
-    stormy(azure)
-    azure.app.responder._survey._surroundings._wishes._seconds = 60
-    azure.attack(attacker="198.51.100.30")  # what people wish is kept from here on
+def test_a_revoke_in_a_storm_is_the_later_word_though_the_plan_did_not_know_of_it(unaware: Azure):
+    azure = unaware
+    azure.attack(attacker="198.51.100.30")
     azure.app.operator.revoke(OPERATOR, azure.app.budget(), address=ATTACKER, block_id="", reason="mine",
                               hold=timedelta(hours=1))
     azure.attack()

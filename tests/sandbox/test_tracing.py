@@ -583,21 +583,20 @@ def test_a_backend_by_address_that_the_graph_does_not_know_yet_is_found_in_its_n
 
 @pytest.mark.parametrize(("address", "looked_through"), [("10.0.0.99", True), ("192.0.2.50", False)])
 def test_a_network_is_looked_through_for_addresses_that_it_has_room_for(
-    azure: Azure, address: str, looked_through: bool
+    azure: Azure, monkeypatch: pytest.MonkeyPatch, address: str, looked_through: bool
 ):
     data = estate()
     data["groups"][0]["loadBalancers"] = [{"name": "lb", "pools": [
         {"name": "web", "addresses": [{"address": address, "vnet": "vnet"}]}], "rules": []}]
     azure.world.seed(data)
     members = azure.app.responder._survey._tracer._members
-    looked = []
-    nic_rows = members._nic_rows
+    looked, nic_rows = [], members._nic_rows
 
     def counted(nics: set[str], machines: set[str], deadline: Any) -> Any:
         looked.append(nics)
         return nic_rows(nics, machines, deadline)
 
-    members._nic_rows = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(members, "_nic_rows", counted)
     trace(azure, f"{NETWORK}/loadBalancers/lb")
     assert bool(looked) is looked_through
 
