@@ -3,7 +3,7 @@
 A GET by id is the freshest answer, but ARM allows a principal only so many reads. So in a storm,
 when GETs go faster than `GETS_PER_SECOND`, the newest alerts are read together from Resource Graph, those
 at hand and those that are still to be delivered, and serve for some seconds; what the graph does not know
-yet is asked for by name, and then fetched by GET all the same.
+yet is fetched by GET all the same (and asked for by name before, where that list is full or not to be had).
 """
 
 from __future__ import annotations
