@@ -18,6 +18,7 @@ import psutil
 
 from bench.judge import DECISIVE, OTHER, Judge, denied_prefixes
 from bench.loads import Load, attackers
+from remediation.cloud.graph import PATIENT_PER_SECOND
 from remediation.policy import DEFAULT_POLICY
 from sandbox.demo.count import APP, WRITES, foreign_rules
 from sandbox.demo.estate import SUBSCRIPTION, c2_alert
@@ -29,6 +30,9 @@ LIMIT_SECONDS = 300.0
 """A peer is stopped then, or at 20 × our time; ours is given up then, whatever the run's size."""
 LOOK_SECONDS = 0.25
 LATE_SECONDS = 2.0
+QUIET_SECONDS = 2.5 / PATIENT_PER_SECOND
+"""Longer than the hosts wait between two queries that can wait."""
+QUIET_LIMIT_SECONDS = 90.0
 RAISED_CAPS = {"addresses_per_nsg": 4000, "blocks_per_hour": 100_000}
 AZURE = {"read": 0.08, "write": 0.08, "throttle": True, "retry_after": True, "busy": "429",
          "reads": [250, 25], "writes": [200, 10], "deletes": [200, 10], "graph": [15, 3]}
@@ -86,10 +90,13 @@ class Contender(Protocol):
 class Ours:
     """This project, through the Functions host and the Event Grid publisher."""
 
-    def __init__(self, hosts: int, *, warm: bool = True) -> None:
+    def __init__(self, hosts: int, *, warm: bool = True, quiet: bool = False) -> None:
+        """`quiet`: begin only when nothing of the warming is under way any more (its investigations
+        ask Resource Graph at leisure), for a load whose queries are counted."""
         self.name = f"ours_{hosts}"
         self._count = hosts
         self._warm = warm
+        self._quiet = quiet
         self._hosts: list[FunctionsHost] = []
 
     def prepare(self, world: World, load: Load) -> list[psutil.Process]:
@@ -120,6 +127,8 @@ class Ours:
                 break
         else:
             raise RuntimeError("the first sweep's jobs were not done")
+        if self._quiet:
+            _wait_for_quiet(world)
 
     def begin(self, world: World, load: Load) -> None:
         """Publish all events."""
@@ -178,6 +187,18 @@ class Peer:
             time.sleep(LATE_SECONDS)  # its last requests must not land in the next one's Azure
         last, _ = child.communicate()
         outcome.failed = json.loads(last)["failed"] if last.strip() else None
+
+
+def _wait_for_quiet(world: World) -> None:
+    """Until ARM and Resource Graph have heard nothing for a while."""
+    heard, since = -1, 0.0
+    for _ in waiting(QUIET_LIMIT_SECONDS, LOOK_SECONDS):
+        latest = max((r["n"] for r in world.log() if r["service"] == "arm"), default=0)
+        if latest != heard:
+            heard, since = latest, time.monotonic()
+        elif time.monotonic() - since > QUIET_SECONDS:
+            return
+    raise RuntimeError(f"the warmed hosts were still busy after {QUIET_LIMIT_SECONDS:.0f} s")
 
 
 def policy_file(folder: Path) -> Path:
@@ -287,14 +308,14 @@ def _time(outcome: Outcome, judge: Judge, started: float) -> None:
 def run_all(
     loads: Iterable[Load], settle: float, tell: Callable[[str, str, Outcome], None],
     hosts: Sequence[int] = (1, 2, 4), most: float = LIMIT_SECONDS,
-    peers_of: Callable[[Load], Sequence[str]] = lambda _: PEERS,
+    peers_of: Callable[[Load], Sequence[str]] = lambda _: PEERS, *, quiet: bool = False,
 ) -> dict[str, dict[str, Outcome]]:
     """All contenders under all loads: ours first, since a peer's time is limited to 20 × ours."""
     found: dict[str, dict[str, Outcome]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, World(Path(folder)) as world:
         for load in loads:
             results = found[load.name] = {}
-            contenders: list[Contender] = [*map(Ours, hosts), *map(Peer, peers_of(load))]
+            contenders: list[Contender] = [*(Ours(n, quiet=quiet) for n in hosts), *map(Peer, peers_of(load))]
             for contender in contenders:
                 mine = [o.seconds_to_blocked for k, o in results.items() if k.startswith("ours")]
                 peer = isinstance(contender, Peer)
