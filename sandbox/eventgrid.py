@@ -15,9 +15,10 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
-import httpx
+import aiohttp
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -70,8 +71,21 @@ class EventGrid:
         self._log = log
         self._letters = letters
         self._tasks: set[asyncio.Task[None]] = set()
-        self._client = httpx.AsyncClient(timeout=ANSWER_SECONDS,
-                                         limits=httpx.Limits(max_connections=500))
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def _client(self) -> aiohttp.ClientSession:
+        """Made on the loop that uses it. A server closes what was idle for seconds: it does so before."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
+                connector=aiohttp.TCPConnector(limit=500, keepalive_timeout=2))
+        return self._session
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._session is not None:
+            await self._session.close()
 
     async def publish(self, request: Request) -> Response:
         """POST /topics/{name}/api/events: one event, or a list."""
@@ -133,20 +147,19 @@ class EventGrid:
 
     async def _handshake(self, url: str) -> str:
         """CloudEvents' abuse protection; the older schema's validation event too."""
-        options = await self._client.options(
-            url, headers={"WebHook-Request-Origin": "eventgrid.azure.net"})
-        allowed = options.headers.get("webhook-allowed-origin", "")
-        if options.status_code != 200 or allowed not in ("*", "eventgrid.azure.net"):
-            return f"handshake refused: {options.status_code} {allowed}"
+        async with self._client.options(
+                url, headers={"WebHook-Request-Origin": "eventgrid.azure.net"}) as options:
+            allowed = options.headers.get("webhook-allowed-origin", "")
+            if options.status != HTTPStatus.OK or allowed not in ("*", "eventgrid.azure.net"):
+                return f"handshake refused: {options.status} {allowed}"
         code = str(uuid.uuid4())
         body = [{"id": code, "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
                  "subject": "", "topic": "", "eventTime": _now(), "dataVersion": "1",
                  "data": {"validationCode": code}}]
-        answer = await self._client.post(url, json=body,
-                                         headers={"aeg-event-type": "SubscriptionValidation"})
-        if answer.status_code != 200 or answer.json().get("validationResponse") != code:
-            return f"validation refused: {answer.status_code}"
-        return ""
+        async with self._client.post(
+                url, json=body, headers={"aeg-event-type": "SubscriptionValidation"}) as answer:
+            said = await answer.json(content_type=None) if answer.status == HTTPStatus.OK else {}
+            return "" if said.get("validationResponse") == code else f"validation refused: {answer.status}"
 
     async def _deliver(self, delivery: Delivery, topic: Topic) -> None:
         while True:
@@ -172,17 +185,17 @@ class EventGrid:
         started = time.perf_counter()
         status = 0
         try:
-            answer = await self._client.post(
-                url, content=json.dumps(delivery.event),
+            async with self._client.post(
+                url, data=json.dumps(delivery.event),
                 headers={"aeg-event-type": "Notification",
                          "content-type": "application/cloudevents+json; charset=utf-8"},
-            )
-            status = answer.status_code
+            ) as answer:
+                status = answer.status
             outcome = "Delivered" if status < 300 else (
                 "BadRequest" if status in (400, 401, 403, 404, 413) else "GenericError")
-        except httpx.TimeoutException:
+        except TimeoutError:
             outcome = "TimedOut"
-        except httpx.HTTPError:
+        except aiohttp.ClientError:
             outcome = "SocketError"
         delivery.status = status
         self._log.add("eventgrid", "POST", str(delivery.event.get("id", "")), status, "publisher",

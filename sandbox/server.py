@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import socket
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,17 +24,11 @@ from sandbox.faults import Faults
 from sandbox.identity import Identity, Tokens
 from sandbox.log import Log
 from sandbox.logs import Logs
+from sandbox.ports import bound, port_of
 from sandbox.proxy import Door
 from sandbox.workflow import Workflows
 
 TICK_SECONDS = 0.2
-
-
-def free_port() -> int:
-    """A loopback port nobody listens on now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 class Server(uvicorn.Server):
@@ -65,16 +58,11 @@ class Sandbox:
         self.secret = secrets.token_urlsafe(16)
         self.arm = Arm(self.state, self.faults, self.tokens, self.log)
         self.logs = Logs(self.state, self.tokens, self.log)
-        self.ports = {
-            "arm": free_port(),
-            "logs": free_port(),
-            "identity": free_port(),
-            "control": free_port(),
-        }
-        self.state.logic_base = f"http://127.0.0.1:{self.ports['control']}"
         self._doors = doors or {}
-        for service in self._doors:
-            self.ports[f"door_{service}"] = free_port()
+        names = ("arm", "logs", "identity", "control", *(f"door_{s}" for s in self._doors))
+        self._sockets = {name: bound() for name in names}
+        self.ports = {name: port_of(held) for name, held in self._sockets.items()}
+        self.state.logic_base = f"http://127.0.0.1:{self.ports['control']}"
         self._servers: list[Server] = []
 
     @property
@@ -151,12 +139,11 @@ class Sandbox:
         for name, app in self._apps().items():
             tls: dict[str, Any] = (
                 {"ssl_keyfile": str(key), "ssl_certfile": str(chain)} if name in ("arm", "logs") else {})
-            config = uvicorn.Config(app, host="127.0.0.1", port=self.ports[name], lifespan="off",
-                                    log_config=None, timeout_graceful_shutdown=1,
+            config = uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=1,
                                     date_header=not name.startswith("door_"), **tls)
             server = Server(config)
             self._servers.append(server)
-            tasks.append(asyncio.create_task(server.serve()))
+            tasks.append(asyncio.create_task(server.serve(sockets=[self._sockets[name]])))
         while not all(s.started for s in self._servers):
             await asyncio.sleep(0.01)
             for task in tasks:
@@ -170,6 +157,7 @@ class Sandbox:
             for server in self._servers:
                 server.should_exit = True
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self.grid.close()
 
 
 class _Front:

@@ -31,10 +31,11 @@ import httpx
 
 from sandbox import azurite
 from sandbox.deadletters import CONTAINER
-from sandbox.server import free_port
+from sandbox.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 60.0
+STARTS = 3
 
 
 class Stopped(RuntimeError):
@@ -182,7 +183,19 @@ class World:
         self._start_storage(self._ports)
 
     def _start_storage(self, ports: dict[str, int] | None = None) -> None:
-        ports = ports or {s: free_port() for s in ("table", "queue", "blob")}
+        """At ports that were free when they were looked for; whoever was faster at one may have it now."""
+        for attempt in range(STARTS):
+            try:
+                self._storage_at(ports or {s: free_port() for s in ("table", "queue", "blob")})
+            except Stopped:
+                if attempt == STARTS - 1:
+                    raise
+                self.processes.pop().stop()
+                time.sleep(attempt)
+            else:
+                return
+
+    def _storage_at(self, ports: dict[str, int]) -> None:
         folder = self.folder / "azurite"
         command = azurite.command(folder, ports)
         if self._memory:
@@ -200,6 +213,8 @@ class World:
                 if not process.alive or time.monotonic() > end:
                     raise Stopped(f"azurite did not start:\n{process.tail()}") from None
                 time.sleep(0.05)
+        if not process.alive:  # it was somebody else who answered
+            raise Stopped(f"azurite did not start:\n{process.tail()}")
 
     def _start_sandbox(self) -> None:
         plain = {s: f"http://127.0.0.1:{p}" for s, p in self._ports.items()}
@@ -233,11 +248,9 @@ class World:
 
     def start_host(self, name: str = "host", app: Path = ROOT, /, **settings: str) -> FunctionsHost:
         """Start a Functions host with the product in it, or another app."""
-        port = free_port()
         state = self.folder / name
         process = self._spawn(
-            name, [sys.executable, "-m", "sandbox.host", str(app), "--port", str(port),
-                   "--state", str(state)],
+            name, [sys.executable, "-m", "sandbox.host", str(app), "--state", str(state)],
             self.environment(**settings),
         )
         info = self._first_line(process)
