@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import timedelta
 
+from bench.contest import policy_file
 from chaos.life import LEASE_OVER, LIFE_HOURS, Life
 from chaos.stage import Stage, aside, joined, scene, when_struck
 from remediation.ledger.forms import encode
@@ -56,7 +57,8 @@ def two_holders(stage: Stage) -> None:
 @scene("lease: a newcomer at every moment of a holder's life")
 def newcomers(stage: Stage) -> None:
     """Whoever comes when is seen by the holder or holds next: nobody waits for the sweep."""
-    life = stage.life(estate(nsgs=MOST_REQUESTS))
+    caps_raised = str(policy_file(stage.world.folder))  # or the blocks of the last lives wait for a person
+    life = stage.life(estate(nsgs=MOST_REQUESTS), RESPONDER_POLICY=caps_raised)
     twin = life.twin()
     twin.responder._queue._create()
     queue = twin.responder._queue._clients.queue(life.azure.settings["COMMIT_QUEUE"])
