@@ -1,13 +1,14 @@
 """Calls made together: while one is under way, those that come meanwhile gather and go as the next.
 
 A call that comes alone goes at once and waits for nobody. In a storm the batches grow by
-themselves, to what gathers while one round trip lasts. No timer, no thread of its own: the first of
-those who wait leads the next batch.
+themselves, to what gathers while one round trip lasts, or in the time that they are to be apart. No
+thread of its own: the first of those who wait leads the next batch.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 
@@ -27,11 +28,16 @@ class _Ticket[T, R]:
 
 class Gather[T, R]:
     """Runs `run` on the items of all callers at hand, at most `most` at a time, one batch after
-    the other. `run` gives one result per item, in order; what it raises, all of the batch get."""
+    the other, `apart` seconds from the last one's beginning. `run` gives one result per item, in order; what
+    it raises, all of the batch get."""
 
-    def __init__(self, run: Callable[[Sequence[T]], Sequence[R]], most: int) -> None:
+    def __init__(
+        self, run: Callable[[Sequence[T]], Sequence[R]], most: int, apart: float = 0.0
+    ) -> None:
         self._run = run
         self._most = most
+        self._apart = apart
+        self._next = 0.0
         self._lock = threading.Lock()
         self._waiting: deque[_Ticket[T, R]] = deque()
         self._busy = False
@@ -52,6 +58,8 @@ class Gather[T, R]:
         return ticket.result  # type: ignore[return-value]  # set by whoever led the batch
 
     def _lead(self) -> None:
+        time.sleep(max(0.0, self._next - time.monotonic()))
+        self._next = time.monotonic() + self._apart
         with self._lock:
             batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
         try:

@@ -181,10 +181,12 @@ def _with_priority(nsg: Nsg, slot: Wanted, ours: Sequence[Wanted], window: Windo
     ):
         outside = not window.first <= current.priority <= window.last
         return replace(slot, priority=current.priority, outside_window=outside)
-    free = [p for p in range(nsg.limits.first, nsg.limits.last + 1) if p not in taken]
-    inside = [p for p in free if window.first <= p <= window.last and p < limit]
-    if inside:
-        return replace(slot, priority=inside[0])
+    numbers = range(nsg.limits.first, nsg.limits.last + 1)
+    inside = next((p for p in range(window.first, min(window.last + 1, limit))
+                   if p in numbers and p not in taken), None)
+    if inside is not None:
+        return replace(slot, priority=inside)
+    free = [p for p in numbers if p not in taken]
     before = [p for p in free if p < min(window.first, limit)]
     if before:
         return replace(slot, priority=before[-1], outside_window=True)

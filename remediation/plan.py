@@ -258,7 +258,7 @@ def choose_guard(
 ) -> Nsg:
     """The first guard, in the policy's order, on which the block would hold. If it would hold on none,
     the first: the proof will tell."""
-    for nsg in order:
+    for nsg in order if len(order) > 1 else ():
         key = BlockKey(nsg.id, direction, address)
         if prove(imagine(nsg, key), key, [target], ownership).effective:
             return nsg

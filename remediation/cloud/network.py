@@ -32,6 +32,8 @@ FEW_READS = 150
 """Of the 250 that ARM allows at once."""
 EARLIER = 0.93
 """When the first answer was "over", it may have been so for a while: the next is asked earlier."""
+LATER, KNOWN_SECONDS = 1.05, 60.0
+"""Not as early as one was seen still running lately: who asks too early has to wait for Retry-After."""
 DONE = ("Succeeded", "Failed", "Canceled")
 
 
@@ -50,8 +52,10 @@ class _Typical:
     most cost one read, and are known to be done almost as soon as they are. Several threads may
     learn at once; any of their lessons will do."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._seconds = 0.0
+        self._too_early, self._known_until = 0.0, 0.0
 
     def first(self, least: float, deadline: Deadline) -> float:
         """How long to wait before the first question; Azure's Retry-After is the least."""
@@ -59,7 +63,12 @@ class _Typical:
 
     def learn(self, running: float, over: float) -> None:
         """One was still running after so many seconds (0: never seen so), and over after so many."""
-        self._seconds = (running + over) / 2 if running else over * EARLIER
+        if running:
+            self._too_early, self._known_until = running, self._now() + KNOWN_SECONDS
+            self._seconds = (running + over) / 2
+        else:
+            known = self._too_early * LATER if self._now() < self._known_until else 0.0
+            self._seconds = max(over * EARLIER, known)
 
 
 class Network:

@@ -23,11 +23,14 @@ _ACTION = {BlockState.ACTIVE: "proven", BlockState.SHADOWED: "shadowed"}
 def save(parts: Parts, work: Round) -> bool:
     """Mark all changed blocks; True if some were changed by others meanwhile.
 
-    The timeline comes first: a crash in between has it told twice, never not at all.
+    The timeline comes first: a crash in between has it told twice, never not at all. That a rule was written,
+    and no more, is told with what comes of it.
     """
     before = {b.key: b for b in work.blocks}
     told: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for block in work.changed.values():
+        if replace(before[block.key], written=block.written) == block:
+            continue
         facts = _facts(
             block, before=before[block.key].state.value, rule=block.rule, priority=block.priority,
             detail=block.detail, written=utc(block.written) if block.written else "",

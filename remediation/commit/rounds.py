@@ -13,7 +13,7 @@ from remediation.commit import checks, flows, marks
 from remediation.commit.moved import SINCE, look_elsewhere
 from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
 from remediation.commit.verdict import judge
-from remediation.commit.write import Hurried, Writer
+from remediation.commit.write import GaveWay, Hurried, Writer
 from remediation.errors import (
     LeaseLost,
     NotFound,
@@ -263,6 +263,9 @@ class Commit:
         except Hurried:
             marks.save(parts, work)
             raise
+        except GaveWay:
+            marks.save(parts, work)
+            return True
         judge(parts, lease, work, result, deadline)
         lost = marks.save(parts, work) or lost
         lost = flows.cut(parts, lease, work, result, deadline) or lost

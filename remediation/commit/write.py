@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 PASSES = 6
 GAVE_WAY, GIVES_WAY_AT_MOST = "gaveWay", 8
+PROOF_AFTER = 4
+"""While newcomers keep coming, every so many writes one is read back and proven."""
 HURRIED_SECONDS = 30.0
 """So much later comes the rest, where many NSGs wait: ARM's reads are what they share."""
 MOVING = (BlockState.PENDING, BlockState.LIFTING)
@@ -36,6 +38,11 @@ MOVING = (BlockState.PENDING, BlockState.LIFTING)
 
 class Hurried(Unfinished):
     """What stops an attack is written, and many NSGs wait for that: the rest, and all proof, is for later."""
+
+
+class GaveWay(Unfinished):
+    """What stops an attack is written, and a newcomer to this very NSG waits: the rest, and the proof of all,
+    comes with the next round, which begins at once."""
 
 
 class Writer:
@@ -91,6 +98,8 @@ class Writer:
         for n, write in enumerate(writes):
             hurries = bool(urgent) and not work.refused  # a refusal is judged, and told, at once
             if n and write.direction not in urgent and self._gives_way(urgent=hurries):
+                if hurries and int(self._lease.memory[GAVE_WAY]) % PROOF_AFTER:
+                    raise GaveWay("newcomers wait")
                 work.deferred |= {w.name for w in writes[n:]}
                 break
             if self._deadline.left() < ARM_RESERVE_SECONDS:

@@ -8,15 +8,17 @@ moment fall together.
 from __future__ import annotations
 
 import itertools
+import secrets
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from remediation.clock import bucket
 from remediation.cloud.table_batch import Op
-from remediation.gather import GatherBy
+from remediation.gather import Gather, GatherBy
 from remediation.ledger.forms import Row, encode
 from remediation.ledger.store import MAX_TRANSACTION, Tables
 from remediation.model import from_utc, utc
@@ -25,6 +27,8 @@ SHARDS = 4
 GRAIN_SECONDS = 5
 NETWORK_SECONDS = 30
 LEFT_AT_MOST = 10_000
+ALERTS_APART = 0.05
+"""Seconds. A lone alert waits for nothing; of those that follow at once, each for a twentieth of a second."""
 
 ALERT, NSG, RECHECK, APPROVAL = "alert", "nsg", "recheck", "approval"
 FIREWALL, ROGUE = "firewall", "rogue"
@@ -54,6 +58,8 @@ class Work:
         self._table = tables.table("work")
         self._left: dict[str, datetime] = {}
         self._together: GatherBy[str, Op, None] = GatherBy(self._write, MAX_TRANSACTION)
+        shard = str(secrets.randbelow(SHARDS))  # of this process: all its alerts go together
+        self._alerts: Gather[Op, None] = Gather(partial(self._write, shard), MAX_TRANSACTION, ALERTS_APART)
 
     def hint(self, kind: str, thing: str, at: datetime, **values: Any) -> None:
         """Leave a hint; those that are left while another is being written are written together."""
@@ -61,9 +67,9 @@ class Work:
         key = f"{utc(at)}|{kind}|{encode(thing)}"
         self._together(shard, Op("upsert", shard, key, {"kind": kind, "thing": thing, **values}))
 
-    def _write(self, _: str, ops: Sequence[Op]) -> list[None]:
+    def _write(self, shard: str, ops: Sequence[Op]) -> list[None]:
         """All of one shard: of the same hint the last one."""
-        self._table.transaction({op.key: op for op in ops}.values())
+        self._table.transaction({op.key: replace(op, partition=shard) for op in ops}.values())
         return [None] * len(ops)
 
     def nsg(self, nsg_id: str, at: datetime) -> None:
@@ -117,9 +123,11 @@ class Work:
         self.hint(SELFTEST, test_id, bucket(at, GRAIN_SECONDS))
 
     def alert(self, alert_id: str, accusation: str, at: datetime) -> None:
-        """Leave a hint to look at this body of an alert then."""
-        self.hint(ALERT, f"{alert_id}|{accusation}", bucket(at, GRAIN_SECONDS),
-                  alert=alert_id, accusation=accusation)
+        """Leave a hint to look at this body of an alert then. In a burst those of a moment are one write."""
+        thing = f"{alert_id}|{accusation}"
+        key = f"{utc(bucket(at, GRAIN_SECONDS))}|{ALERT}|{encode(thing)}"
+        self._alerts(Op("upsert", "", key, {
+            "kind": ALERT, "thing": thing, "alert": alert_id, "accusation": accusation}))
 
     def due(self, now: datetime, most: int) -> list[Hint]:
         """What is to be looked at now, at most so many: NSGs and questions before firewalls and

@@ -16,6 +16,7 @@ from remediation.commit import Committed
 from remediation.commit.write import Hurried, Writer
 from remediation.errors import Unavailable
 from remediation.guardrails import Protected
+from remediation.ledger import Lease
 from remediation.model import Machine
 from remediation.policy import DEFAULT_POLICY
 from sandbox.world import waiting
@@ -547,3 +548,32 @@ def test_a_hint_for_many_claims_of_one_moment_is_left_once(azure: Azure):
     assert [h.id for h in work.due(now + timedelta(seconds=40), 10)] == [nsg_id()]
     work.nsg_soon(nsg_id(), now, timedelta(seconds=1))
     assert len(work.due(now + timedelta(seconds=40), 10)) == 2, "so soon it may be followed already"
+
+
+def test_while_newcomers_keep_coming_every_fourth_write_is_proven(
+    wide: Azure, monkeypatch: pytest.MonkeyPatch
+):
+    azure, commit = wide, wide.app.responder._commit
+    azure.world.seed(estate())
+    others = iter(f"198.51.100.{n}" for n in range(30, 130, 20))
+    seen: list[tuple[set[str], int]] = []
+    really = commit._someone_waits
+
+    def newcomer(lease: Lease) -> bool:
+        seen.append(({b.state.value for b in azure.blocks().values()}, len(actions())))
+        if (address := next(others, "")):
+            azure.deliver(azure.know(alert(attacker=address)))
+        return really(lease)
+
+    first = azure.know(alert())
+
+    def actions() -> list[dict[str, Any]]:
+        return azure.app.ledger.alerts.actions(name_of(first))
+
+    monkeypatch.setattr(commit, "_someone_waits", newcomer)
+    azure.deliver(first)
+    assert [states for states, _ in seen] == [{"pending"}] * 4 + [{"active", "pending"}] * 2
+    assert [told for _, told in seen] == [0] * 4 + [1] * 2, "a write alone is no news"
+    assert azure.states() == {"active"}
+    assert [a["action"] for a in actions()] == ["proven", "proven"]
+    assert len(azure.owned()["outbound"]) == len(azure.owned()["inbound"]) == 6

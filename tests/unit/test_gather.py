@@ -125,3 +125,30 @@ def test_a_run_that_forgets_an_item_is_an_error_not_a_hang():
     gather: Gather[int, int] = Gather(lambda items: list(items[:0]), 10)
     with pytest.raises(ValueError, match="zip"):
         gather(1)
+
+
+def test_batches_that_are_to_be_apart_gather_who_comes_meanwhile_and_a_lone_call_waits_for_nobody(
+    monkeypatch: pytest.MonkeyPatch
+):
+    sizes: list[int] = []
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        threading.Event().wait(seconds)
+
+    def run(items: Sequence[int]) -> list[int]:
+        sizes.append(len(items))
+        return list(items)
+
+    monkeypatch.setattr("remediation.gather.time.sleep", sleep)
+    gather: Gather[int, int] = Gather(run, 100, apart=0.5)
+    assert gather(0) == 0
+    assert slept == [0]
+    callers = [threading.Thread(target=gather, args=(n,)) for n in range(20)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert sizes == [1, 20]
+    assert 0 < slept[1] < 0.5

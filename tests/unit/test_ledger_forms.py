@@ -193,6 +193,21 @@ def test_a_write_is_first_asked_after_when_it_is_likely_to_be_over():
     assert typical.first(1, long) == 10
 
 
+def test_who_asked_too_early_asks_later_than_that_for_a_minute():
+    clock, now = Clock(), [0.0]
+    typical, long = _Typical(lambda: now[0]), Deadline.after(clock, 60)
+    typical.learn(running=2.9, over=3.9)
+    asked = []
+    for _ in range(8):
+        asked.append(typical.first(1, long))
+        typical.learn(running=0, over=asked[-1])
+    assert asked[0] == pytest.approx(3.4)
+    assert asked[-3:] == [pytest.approx(2.9 * 1.05)] * 3, "just later than it was seen running"
+    now[0] = 61
+    typical.learn(running=0, over=asked[-1])
+    assert typical.first(1, long) == pytest.approx(asked[-1] * 0.93), "writes may have become faster"
+
+
 def test_a_block_remembers_for_whom_it_does_not_hold_and_each_reason_once():
     weak = tuple(Weak(f"/nic{n}", "shadowed", "allow", f"why {n % 2}") for n in range(60))
     proxied = Target("/vm", "/nic", "/subnet", ("10.0.0.4",), "", proxied=True)
