@@ -30,6 +30,7 @@ from remediation.errors import (
     PermanentError,
     RemediationError,
     TemporaryError,
+    Unfinished,
 )
 from remediation.gather import GatherBy
 from remediation.investigator import Investigator
@@ -42,6 +43,7 @@ from remediation.model import Alert, AlertDirection, BlockKey, BlockState, Plan,
 from remediation.notify import Notifier
 from remediation.settings import Settings
 from remediation.survey import Decision, Survey
+from remediation.topology import UNLISTED
 
 _log = logging.getLogger(__name__)
 
@@ -249,7 +251,8 @@ class Responder:
             self._investigator.announce(alert.alert_id)
         done = self.finish(
             record, looks=looks or None, verified=utc(decision.verified), planned=utc(planned),
-            claimed=utc(self._clock.now()) if keys else None, **self._ledger.alerts.plan_facts(plan),
+            claimed=utc(self._clock.now()) if keys else None, blind=_blind(plan) or None,
+            **self._ledger.alerts.plan_facts(plan),
         )
         if looks and storm:
             if done is None:  # another has changed the record meanwhile: it may not say so
@@ -263,6 +266,23 @@ class Responder:
             if looks:
                 self._investigator.start(done, deadline)
         return Seen(alert.alert_id, plan.mode.value, f"{len(keys)} blocks claimed")
+
+    def look_again(self, record: AlertRecord, alert: Alert, deadline: Deadline) -> AlertRecord:
+        """Once more at an alert that is done, but was looked at while the application gateways before its
+        machines were not to be listed: what is known now is claimed and proven → the record now. Raises
+        Unfinished while there is no more to be known."""
+        decision = self._survey.look(
+            alert, deadline, override="", reserve=True, storm=not self._under_way.few)
+        plan = decision.plan
+        if _blind(plan) or plan.verdict is not record.verdict:
+            raise Unfinished("what stands before the machines is not known yet")
+        known = (self._ledger.alerts.plan(record) or {}).get("notices") or ()
+        self._notify(alert, [n for n in plan.notices if n not in known])
+        keys = self.claim(decision, explicit=False, by="")
+        say(_log, "looked-again", alerts=[alert.alert_id], blocks=len(keys))
+        done = self.finish(record, blind=False, **self._ledger.alerts.plan_facts(plan))
+        self.commit_all((k.nsg_id for k in keys), deadline)
+        return done or record
 
     def _look_at_firewalls(self, alert: Alert, plan: Plan) -> None:
         """A machine that speaks with a command and control centre got out somewhere: have the sweep look at
@@ -303,11 +323,14 @@ class Responder:
             blocks=[[b.key.nsg_id, b.key.direction.value, b.key.address, b.ask]
                     for b in plan.blocks[:50]],
             skipped=[[s.address or s.resource_id, s.reason] for s in plan.skipped[:50]])
-        for notice in plan.notices:
-            self._notifier.tell("alert", f"{alert.display_name or alert.alert_type}: {notice}",
-                                alerts=[alert.alert_id], severity=alert.severity)
+        self._notify(alert, plan.notices)
         if plan.skipped and not plan.notices:  # a guardrail stopped something: its message says so
             self._notifier.heard([alert.alert_id], "alert", "")
+
+    def _notify(self, alert: Alert, notices: Iterable[str]) -> None:
+        for notice in notices:
+            self._notifier.tell("alert", f"{alert.display_name or alert.alert_type}: {notice}",
+                                alerts=[alert.alert_id], severity=alert.severity)
 
     def claim(self, decision: Decision, *, explicit: bool, by: str) -> list[BlockKey]:
         """Ask what is to be asked, then record the claims, one NSG after the other → what is
@@ -433,3 +456,8 @@ class Responder:
         at = self._clock.now()
         for alert_id in alerts:
             self._ledger.alerts.note(alert_id, at, action, **facts)
+
+
+def _blind(plan: Plan) -> bool:
+    """Was the list of application gateways missing when the machines were looked at?"""
+    return any(UNLISTED in n.hidden for m in plan.machines for n in m.nics)

@@ -19,7 +19,7 @@ from remediation.clock import Clock, Deadline
 from remediation.cloud.defender import Defender
 from remediation.cloud.graph import Graph
 from remediation.commit import Commit, needs_commit
-from remediation.errors import Conflict, MalformedAlert, RemediationError
+from remediation.errors import Conflict, MalformedAlert, RemediationError, Unfinished
 from remediation.escalation import Escalation
 from remediation.investigator import Investigator
 from remediation.ledger import AlertRecord, Hint, Ledger
@@ -56,7 +56,7 @@ BATCH = 500
 THREADS = 48
 """They wait for Azure: so many NSGs are lifted at once."""
 OVERDUE = 2.5
-ASSESS_UNTIL, ASSESS_AGAIN = timedelta(hours=6), timedelta(minutes=10)
+AGAIN_UNTIL, AGAIN = timedelta(hours=6), timedelta(minutes=10)
 ORPHAN_SCAN = timedelta(days=1)
 CHECK_FORWARDING = timedelta(hours=1)
 TEST_EVERY = timedelta(hours=20)
@@ -218,7 +218,7 @@ class Sweep:
             return
         if record.state is AlertState.DONE:
             self._investigator.announce_late(record)
-            self._assess(record, deadline)
+            self._go_on(record, deadline)
             return
         if self._ledger.control.paused():
             self._responder.hint_again(record)
@@ -246,15 +246,28 @@ class Sweep:
         result.resumed += 1
         self._responder.resume(record, alert, deadline)
 
-    def _assess(self, record: AlertRecord, deadline: Deadline) -> None:
-        """What a storm or an error left. It is tried for as long as it helps anyone."""
+    def _go_on(self, record: AlertRecord, deadline: Deadline) -> None:
+        """What a storm or an error left of an alert that is done: tried for as long as it helps anyone."""
         try:
-            self._assessor.assess(record, deadline)
+            if record.values.get("blind"):
+                self._look_again(record, deadline)
+            else:
+                self._assessor.assess(record, deadline)
         except RemediationError as error:
             now = self._clock.now()
-            say(_log, "assessment-left", alerts=[record.alert_id], error=str(error))
-            if now - (record.time("received") or now) < ASSESS_UNTIL:  # later: others must not wait behind it
-                self._ledger.work.alert(record.alert_id, record.accusation, now + ASSESS_AGAIN)
+            say(_log, "alert-left", alerts=[record.alert_id], error=str(error))
+            if now - (record.time("received") or now) < AGAIN_UNTIL:  # later: others must not wait behind it
+                self._ledger.work.alert(record.alert_id, record.accusation, now + AGAIN)
+
+    def _look_again(self, record: AlertRecord, deadline: Deadline) -> None:
+        if self._ledger.control.paused():
+            raise Unfinished("acting is paused")
+        try:
+            alert = normalise(self._ledger.alerts.raw(record))
+        except MalformedAlert as error:  # it was readable when it came; what is known stays as it is
+            say(_log, "not-looked-at", alerts=[record.alert_id], level=logging.WARNING, error=str(error))
+            return
+        self._assessor.assess(self._responder.look_again(record, alert, deadline), deadline)
 
     def _follow_approval(self, approval_id: str, deadline: Deadline) -> None:
         """Finish an answer that was interrupted; close a question nobody answered in time."""

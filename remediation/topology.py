@@ -88,7 +88,7 @@ def name_of(resource_id: str) -> str:
 def hider(resource_id: str) -> str:
     """What hides clients' addresses, for people."""
     if resource_id == UNLISTED:
-        return "an application gateway that was not to be listed (replay the alert), if there is one,"
+        return "an application gateway that was not to be listed yet, if there is one,"
     kind = {GATEWAY: "application gateway", FIREWALL: "firewall"}.get(kind_of(resource_id), "")
     return f"{kind} {name_of(resource_id)}".strip()
 

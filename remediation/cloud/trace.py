@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 MOST_MACHINES, MOST_TOLD = 2_000, 3
 UNKNOWN = ("which application gateways have these machines behind them by address is not known now: a client "
-           "may be hidden from their guards; replay the alert when Resource Graph answers")
+           "may be hidden from their guards; it is looked for again when Resource Graph answers")
 CLUSTER = "microsoft.containerservice/managedclusters"
 MOST_AGAIN = 200
 

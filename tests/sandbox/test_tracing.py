@@ -558,9 +558,39 @@ def test_that_gateways_are_not_known_now_is_told_of_an_attack_from_outside_and_o
     unseen = azure.blocks()["inbound", "198.51.100.20"]
     assert unseen.state.value == "shadowed", "written at once, and not called effective"
     assert "an application gateway that was not to be listed" in unseen.detail
+    azure.app.operator.replay_id(name_of(inward), OPERATOR, azure.app.budget(), dry_run=False, override=False)
+    assert azure.blocks()["inbound", "198.51.100.20"].state.value == "shadowed", "not known still"
     azure.app.responder._survey._tracer._fronts._silent.forget("")
     azure.app.operator.replay_id(name_of(inward), OPERATOR, azure.app.budget(), dry_run=False, override=False)
     assert azure.blocks()["inbound", "198.51.100.20"].state.value == "active", "the list is known now"
+
+
+def test_gateways_that_are_not_known_now_are_looked_for_again_until_they_are(azure: Azure):
+    azure.world.seed(estate())
+    silent = azure.app.responder._survey._tracer._fronts._silent
+    silent._seconds = 10_000_000
+    silent.put("", True)  # the graph does not say
+    one = azure.attack(kind="SSH_Incoming_BF_OneToOne", alertDisplayName="Successful brute force attack")
+    claimed = azure.blocks()["inbound", ATTACKER]
+    assert claimed.state.value == "shadowed"
+    for minutes in (2, 11):
+        azure.clock.forward(minutes=minutes)
+        azure.sweep()
+        assert azure.blocks()["inbound", ATTACKER].state.value == "shadowed"
+    silent.forget("")
+    azure.app.ledger.control.pause("ann", "a change", azure.clock.now(), "due")
+    azure.clock.forward(minutes=11)
+    azure.sweep()
+    assert azure.blocks()["inbound", ATTACKER].state.value == "shadowed", "acting is paused"
+    azure.app.ledger.control.resume("ann", "done", azure.clock.now())
+    azure.clock.forward(minutes=11)
+    azure.sweep()
+    assert azure.states() == {"active"}
+    assert azure.owned() == {"inbound": [ATTACKER]}
+    said = [text for text in azure.notices() if "which application gateways" in text]
+    assert len(said) == 1, "of what came of it nobody need be told"
+    (record,) = azure.app.ledger.alerts.bodies(name_of(one))
+    assert record.values["blind"] is False
 
 
 def test_a_backend_by_address_that_the_graph_does_not_know_yet_is_found_in_its_network(azure: Azure):

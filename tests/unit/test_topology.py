@@ -335,4 +335,4 @@ def test_the_addresses_behind_a_gateway_are_read_from_a_row_of_the_graph():
 
 def test_a_gateway_that_could_not_be_listed_is_said_to_hide_clients_and_what_to_do():
     assert hider(UNLISTED) == (
-        "an application gateway that was not to be listed (replay the alert), if there is one,")
+        "an application gateway that was not to be listed yet, if there is one,")
