@@ -43,8 +43,8 @@ def report(results: Sequence[Result], seconds: float) -> dict[str, Any]:
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
-    parser.add_argument("--workers", type=int, default=(os.cpu_count() or 1) + 1,
-                        help="worlds at once; one more than there are cores, for much of it is waiting")
+    parser.add_argument("--workers", type=int, default=(os.cpu_count() or 1) * 2,
+                        help="worlds at once; twice as many as there are cores, for much of it is waiting")
     parser.add_argument("--match", default="", help="only cases whose name has this in it")
     parser.add_argument("--no-slow", action="store_true", help="without faults that take real time")
     parser.add_argument("--list", action="store_true", help="name the scenes, and end")
