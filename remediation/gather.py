@@ -58,11 +58,12 @@ class Gather[T, R]:
         return ticket.result  # type: ignore[return-value]  # set by whoever led the batch
 
     def _lead(self) -> None:
-        time.sleep(max(0.0, self._next - time.monotonic()))
-        self._next = time.monotonic() + self._apart
-        with self._lock:
-            batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+        batch: list[_Ticket[T, R]] = []
         try:
+            time.sleep(max(0.0, self._next - time.monotonic()))
+            self._next = time.monotonic() + self._apart
+            with self._lock:
+                batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
             results = self._run([t.item for t in batch])
             for ticket, result in zip(batch, results, strict=True):
                 ticket.result = result

@@ -33,7 +33,7 @@ from remediation.nsg import Rule, rule_to_arm
 from remediation.owned import Ownership, difference, wanted_rules
 from remediation.policy import Policy
 from remediation.prefixes import network
-from remediation.responder import Responder
+from remediation.responder import Responder, blind
 from remediation.settings import Settings
 from remediation.survey import Decision, Survey
 from remediation.view import expected
@@ -132,8 +132,11 @@ class Operator:
         if record is not None:
             self._ledger.alerts.update(
                 record, state=AlertState.DONE.value, verified=utc(decision.verified),
-                planned=utc(now), **self._ledger.alerts.plan_facts(decision.plan),
+                planned=utc(now), blind=blind(decision.plan),
+                **self._ledger.alerts.plan_facts(decision.plan),
             )
+            if blind(decision.plan):
+                self._responder.hint_again(record)
         keys = self._responder.claim(decision, explicit=True, by=caller.name if override else "")
         self._ledger.watch_again(alert.alert_id, self._clock.now())
         commits = self._responder.commit_all((k.nsg_id for k in keys), deadline)

@@ -39,7 +39,7 @@ from remediation.ledger.alerts import AlertState
 from remediation.ledger.store import LedgerDown
 from remediation.log import say
 from remediation.managed import network_of
-from remediation.model import Alert, AlertDirection, BlockKey, BlockState, Plan, utc
+from remediation.model import Alert, AlertDirection, BlockKey, BlockState, Direction, Plan, utc
 from remediation.notify import Notifier
 from remediation.settings import Settings
 from remediation.survey import Decision, Survey
@@ -251,7 +251,7 @@ class Responder:
             self._investigator.announce(alert.alert_id)
         done = self.finish(
             record, looks=looks or None, verified=utc(decision.verified), planned=utc(planned),
-            claimed=utc(self._clock.now()) if keys else None, blind=_blind(plan) or None,
+            claimed=utc(self._clock.now()) if keys else None, blind=blind(plan) or None,
             **self._ledger.alerts.plan_facts(plan),
         )
         if looks and storm:
@@ -267,22 +267,44 @@ class Responder:
                 self._investigator.start(done, deadline)
         return Seen(alert.alert_id, plan.mode.value, f"{len(keys)} blocks claimed")
 
-    def look_again(self, record: AlertRecord, alert: Alert, deadline: Deadline) -> AlertRecord:
-        """Once more at an alert that is done, but was looked at while the application gateways before its
-        machines were not to be listed: what is known now is claimed and proven → the record now. Raises
-        Unfinished while there is no more to be known."""
-        decision = self._survey.look(
-            alert, deadline, override="", reserve=True, storm=not self._under_way.few)
-        plan = decision.plan
-        if _blind(plan) or plan.verdict is not record.verdict:
-            raise Unfinished("what stands before the machines is not known yet")
-        known = (self._ledger.alerts.plan(record) or {}).get("notices") or ()
-        self._notify(alert, [n for n in plan.notices if n not in known])
-        keys = self.claim(decision, explicit=False, by="")
-        say(_log, "looked-again", alerts=[alert.alert_id], blocks=len(keys))
-        done = self.finish(record, blind=False, **self._ledger.alerts.plan_facts(plan))
-        self.commit_all((k.nsg_id for k in keys), deadline)
-        return done or record
+    def look_again(self, record: AlertRecord, deadline: Deadline) -> None:
+        """The blocks of an alert that was looked at while the application gateways before its machines were
+        not to be listed: each is judged anew by what is known now, and keeps its term. Nothing is claimed; a
+        gateway that was found is told. Raises Unfinished while there is no more to be known."""
+        found: set[str] = set()
+        nsgs: list[str] = []
+        for nsg_id, blocks in self._live_of(record).items():
+            changed = []
+            for block in blocks:
+                targets = self._survey.fronts_of(block.targets, deadline)
+                if targets is None:
+                    raise Unfinished("the application gateways are not to be listed still")
+                if targets != block.targets:
+                    changed.append(replace(block, targets=targets))
+                    found |= {new.hidden for new, old in zip(targets, block.targets, strict=True)
+                              if new.hidden and new.hidden != old.hidden}
+            if self._ledger.blocks.save(changed)[1]:
+                raise Unfinished("its blocks were changed meanwhile")
+            nsgs += [nsg_id] if changed else []
+        self.commit_all(nsgs, deadline)
+        say(_log, "looked-again", alerts=[record.alert_id], nsgs=nsgs, found=sorted(found))
+        if found:
+            name = record.values.get("displayName") or record.values.get("alertType")
+            self._notifier.tell(
+                "alert", f"{name}: before its machines stands {'; '.join(sorted(found))}: replay the alert "
+                "to stop the attacker there, too", alerts=[record.alert_id],
+                severity=str(record.values.get("severity") or ""))
+        self.finish(record, blind=False)
+
+    def _live_of(self, record: AlertRecord) -> dict[str, list[Block]]:
+        """The live blocks that the alert's plan names, by NSG."""
+        found: dict[str, list[Block]] = {}
+        for planned in (self._ledger.alerts.plan(record) or {}).get("blocks") or ():
+            key = BlockKey(planned["nsg"], Direction(planned["direction"]), planned["address"])
+            block = self._ledger.blocks.get(key)
+            if block is not None:
+                found.setdefault(key.nsg_id, []).append(block)
+        return found
 
     def _look_at_firewalls(self, alert: Alert, plan: Plan) -> None:
         """A machine that speaks with a command and control centre got out somewhere: have the sweep look at
@@ -323,14 +345,11 @@ class Responder:
             blocks=[[b.key.nsg_id, b.key.direction.value, b.key.address, b.ask]
                     for b in plan.blocks[:50]],
             skipped=[[s.address or s.resource_id, s.reason] for s in plan.skipped[:50]])
-        self._notify(alert, plan.notices)
-        if plan.skipped and not plan.notices:  # a guardrail stopped something: its message says so
-            self._notifier.heard([alert.alert_id], "alert", "")
-
-    def _notify(self, alert: Alert, notices: Iterable[str]) -> None:
-        for notice in notices:
+        for notice in plan.notices:
             self._notifier.tell("alert", f"{alert.display_name or alert.alert_type}: {notice}",
                                 alerts=[alert.alert_id], severity=alert.severity)
+        if plan.skipped and not plan.notices:  # a guardrail stopped something: its message says so
+            self._notifier.heard([alert.alert_id], "alert", "")
 
     def claim(self, decision: Decision, *, explicit: bool, by: str) -> list[BlockKey]:
         """Ask what is to be asked, then record the claims, one NSG after the other → what is
@@ -458,6 +477,6 @@ class Responder:
             self._ledger.alerts.note(alert_id, at, action, **facts)
 
 
-def _blind(plan: Plan) -> bool:
+def blind(plan: Plan) -> bool:
     """Was the list of application gateways missing when the machines were looked at?"""
     return any(UNLISTED in n.hidden for m in plan.machines for n in m.nics)

@@ -19,11 +19,12 @@ from remediation.clock import Clock, Deadline
 from remediation.cloud.defender import Defender
 from remediation.cloud.graph import Graph
 from remediation.commit import Commit, needs_commit
-from remediation.errors import Conflict, MalformedAlert, RemediationError, Unfinished
+from remediation.errors import Conflict, MalformedAlert, RemediationError
 from remediation.escalation import Escalation
 from remediation.investigator import Investigator
 from remediation.ledger import AlertRecord, Hint, Ledger
 from remediation.ledger.alerts import AlertState
+from remediation.ledger.store import LedgerDown
 from remediation.ledger.work import (
     ALERT,
     APPROVAL,
@@ -248,26 +249,32 @@ class Sweep:
 
     def _go_on(self, record: AlertRecord, deadline: Deadline) -> None:
         """What a storm or an error left of an alert that is done: tried for as long as it helps anyone."""
-        try:
-            if record.values.get("blind"):
-                self._look_again(record, deadline)
-            else:
-                self._assessor.assess(record, deadline)
-        except RemediationError as error:
-            now = self._clock.now()
-            say(_log, "alert-left", alerts=[record.alert_id], error=str(error))
-            if now - (record.time("received") or now) < AGAIN_UNTIL:  # later: others must not wait behind it
-                self._ledger.work.alert(record.alert_id, record.accusation, now + AGAIN)
+        now = self._clock.now()
+        over = now - (record.time("received") or now) >= AGAIN_UNTIL
+        left = False
+        for what in (self._assess, self._look_again):
+            try:
+                record = what(record, deadline)
+            except LedgerDown:
+                raise
+            except RemediationError as error:
+                left = True
+                say(_log, "alert-left", alerts=[record.alert_id], error=str(error))
+        if left and not over:  # later: others must not wait behind it
+            self._ledger.work.alert(record.alert_id, record.accusation, now + AGAIN)
+        elif left and record.values.get("blind"):
+            self._notifier.tell(
+                "alert-failed", f"alert {record.alert_id}: which application gateways stand before its "
+                "machines was not to be known for hours; replay it when Resource Graph answers",
+                alerts=[record.alert_id])
 
-    def _look_again(self, record: AlertRecord, deadline: Deadline) -> None:
-        if self._ledger.control.paused():
-            raise Unfinished("acting is paused")
-        try:
-            alert = normalise(self._ledger.alerts.raw(record))
-        except MalformedAlert as error:  # it was readable when it came; what is known stays as it is
-            say(_log, "not-looked-at", alerts=[record.alert_id], level=logging.WARNING, error=str(error))
-            return
-        self._assessor.assess(self._responder.look_again(record, alert, deadline), deadline)
+    def _assess(self, record: AlertRecord, deadline: Deadline) -> AlertRecord:
+        return self._assessor.assess(record, deadline)
+
+    def _look_again(self, record: AlertRecord, deadline: Deadline) -> AlertRecord:
+        if record.values.get("blind"):
+            self._responder.look_again(record, deadline)
+        return record
 
     def _follow_approval(self, approval_id: str, deadline: Deadline) -> None:
         """Finish an answer that was interrupted; close a question nobody answered in time."""

@@ -83,7 +83,9 @@ class EventGrid:
         return self._session
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """No delivery goes on, and the connections are let go of."""
+        for task in self._tasks:
+            task.cancel()
         if self._session is not None:
             await self._session.close()
 
@@ -148,7 +150,8 @@ class EventGrid:
     async def _handshake(self, url: str) -> str:
         """CloudEvents' abuse protection; the older schema's validation event too."""
         async with self._client.options(
-                url, headers={"WebHook-Request-Origin": "eventgrid.azure.net"}) as options:
+                url, allow_redirects=False,
+                headers={"WebHook-Request-Origin": "eventgrid.azure.net"}) as options:
             allowed = options.headers.get("webhook-allowed-origin", "")
             if options.status != HTTPStatus.OK or allowed not in ("*", "eventgrid.azure.net"):
                 return f"handshake refused: {options.status} {allowed}"
@@ -157,7 +160,8 @@ class EventGrid:
                  "subject": "", "topic": "", "eventTime": _now(), "dataVersion": "1",
                  "data": {"validationCode": code}}]
         async with self._client.post(
-                url, json=body, headers={"aeg-event-type": "SubscriptionValidation"}) as answer:
+                url, json=body, allow_redirects=False,
+                headers={"aeg-event-type": "SubscriptionValidation"}) as answer:
             said = await answer.json(content_type=None) if answer.status == HTTPStatus.OK else {}
             return "" if said.get("validationResponse") == code else f"validation refused: {answer.status}"
 
@@ -186,7 +190,7 @@ class EventGrid:
         status = 0
         try:
             async with self._client.post(
-                url, data=json.dumps(delivery.event),
+                url, data=json.dumps(delivery.event), allow_redirects=False,
                 headers={"aeg-event-type": "Notification",
                          "content-type": "application/cloudevents+json; charset=utf-8"},
             ) as answer:

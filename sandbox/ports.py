@@ -6,10 +6,9 @@ import socket
 
 
 def bound(port: int = 0) -> socket.socket:
-    """A socket on a loopback port of its own, so that nobody else gets it before the server listens."""
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", port))
+    """A socket that listens on a loopback port of its own: nobody else gets it before the server accepts."""
+    held = socket.create_server(("127.0.0.1", port), backlog=2048)
+    held.setblocking(False)
     return held
 
 
@@ -20,5 +19,6 @@ def port_of(held: socket.socket) -> int:
 
 def free_port() -> int:
     """A loopback port nobody listens on now; for those who can only be told a number."""
-    with bound() as held:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
         return port_of(held)

@@ -32,8 +32,9 @@ FEW_READS = 150
 """Of the 250 that ARM allows at once."""
 EARLIER = 0.93
 """When the first answer was "over", it may have been so for a while: the next is asked earlier."""
-LATER, KNOWN_SECONDS = 1.05, 60.0
-"""Not as early as one was seen still running lately: who asks too early has to wait for Retry-After."""
+LATER, KNOWN_SECONDS, LONGEST_FLOOR_SECONDS = 1.05, 60.0, 6.0
+"""Not as early as one was seen still running lately: who asks too early has to wait for Retry-After. One that
+took long is no lesson for all."""
 DONE = ("Succeeded", "Failed", "Canceled")
 
 
@@ -67,8 +68,9 @@ class _Typical:
             self._too_early, self._known_until = running, self._now() + KNOWN_SECONDS
             self._seconds = (running + over) / 2
         else:
-            known = self._too_early * LATER if self._now() < self._known_until else 0.0
-            self._seconds = max(over * EARLIER, known)
+            known = self._too_early * LATER
+            floor = known if self._now() < self._known_until and known <= LONGEST_FLOOR_SECONDS else 0.0
+            self._seconds = max(over * EARLIER, floor)
 
 
 class Network:

@@ -20,7 +20,7 @@ from remediation.cloud.members import Behind, Found, Members
 from remediation.cloud.walk import OF_INSTANCES, Ends, Walk, Way, why_not
 from remediation.errors import NotFound, PermanentError, Unfinished
 from remediation.log import say
-from remediation.model import Front, Machine, Nic, ResourceId
+from remediation.model import Front, Machine, Nic, ResourceId, Target
 from remediation.topology import (
     GATEWAY,
     NIC,
@@ -30,6 +30,7 @@ from remediation.topology import (
     UNLISTED,
     VIRTUAL_MACHINE,
     canonical,
+    hider,
     kind_of,
     name_of,
 )
@@ -117,6 +118,24 @@ class Tracer:
             shown = [replace(m, nics=tuple(replace(n, hidden=(*n.hidden, UNLISTED)) for n in m.nics))
                      for m in shown]
         return Traced(tuple(shown), traced.untraced, tuple(fronts.values()), blind)
+
+    def fronts_of(self, targets: Sequence[Target], deadline: Deadline) -> tuple[Target, ...] | None:
+        """Of those that were seen while gateways were not to be listed, what stands before them now that they
+        are; None while they are not."""
+        listed = self._fronts.by_address(deadline)
+        if listed is None:
+            return None
+        missing = hider(UNLISTED)
+
+        def again(target: Target) -> Target:
+            if missing not in target.hidden:
+                return target
+            nic = Nic(target.nic_id, target.subnet_id, target.addresses)
+            (seen,) = self._fronts.before(Machine(target.machine_id, (nic,)), listed, deadline).nics
+            known = (target.hidden.replace(missing, "").strip(", "), *map(hider, seen.hidden))
+            return replace(target, hidden=", ".join(dict.fromkeys(filter(None, known))))
+
+        return tuple(map(again, targets))
 
     def confirmed(self, traced: Traced, doubted: Collection[str], deadline: Deadline) -> Traced:
         """The same with the guards of these machines' subnets read anew from ARM, and where those are as they

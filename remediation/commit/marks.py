@@ -107,7 +107,7 @@ def fail(
             state = BlockState.ACTIVE if held else BlockState.SHADOWED
             changed.append(replace(block, state=state, detail=text))
             told.append(block)
-        elif block.state is BlockState.PENDING and not missing and _written(block):
+        elif block.state is BlockState.PENDING and not missing and written_since(block):
             if block.detail != text:  # its rule is there, and may not be looked at now: it stays as it is
                 changed.append(replace(block, detail=text))
                 told.append(block)
@@ -132,6 +132,6 @@ def fail(
     return changed
 
 
-def _written(block: Block) -> bool:
-    """Since it was claimed last."""
+def written_since(block: Block) -> bool:
+    """Was it written since it was claimed last?"""
     return block.written is not None and block.claimed is not None and block.written >= block.claimed

@@ -264,6 +264,7 @@ class Commit:
             marks.save(parts, work)
             raise
         except GaveWay:
+            lease.memory.pop("attempt", None)  # it was answered: what differs from here on is others' doing
             marks.save(parts, work)
             return True
         judge(parts, lease, work, result, deadline)

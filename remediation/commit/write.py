@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from remediation.clock import Deadline
+from remediation.commit.marks import written_since
 from remediation.commit.parts import ARM_RESERVE_SECONDS, Committed, Parts, Round
 from remediation.drift import remember_drift, remembered
 from remediation.errors import (
@@ -98,7 +99,8 @@ class Writer:
         for n, write in enumerate(writes):
             hurries = bool(urgent) and not work.refused  # a refusal is judged, and told, at once
             if n and write.direction not in urgent and self._gives_way(urgent=hurries):
-                if hurries and int(self._lease.memory[GAVE_WAY]) % PROOF_AFTER:
+                unproven = int(self._lease.memory[GAVE_WAY]) % PROOF_AFTER
+                if hurries and unproven and not work.drifted:  # drift is told, and then remembered, once
                     raise GaveWay("newcomers wait")
                 work.deferred |= {w.name for w in writes[n:]}
                 break
@@ -212,10 +214,14 @@ class Writer:
             guards.put_rule(work.nsg.id, rule, limit, unheard)
 
     def _stamp(self, write: Write, work: Round) -> None:
-        """When the write reached the blocks that it is for."""
+        """When the write reached the blocks that it is for; those that the rule denied before, unproven,
+        keep their time."""
         at = self._parts.clock.now()
+        before = write.before if write.before is not None and write.before.state != "Failed" else None
         for block in self._behind(write, work):
-            if block.state in MOVING:
+            stood = (before is not None and block.wanted and written_since(block)
+                     and before.names(block.key.address))
+            if block.state in MOVING and not stood:
                 work.set(replace(block, written=at))
 
 

@@ -197,7 +197,7 @@ def test_alerts_that_wait_for_an_answer_do_not_keep_a_lift_waiting(azure: Azure)
     azure.world.seed(estate(nsgs=2))
     azure.attack()
     assert azure.states() == {"active"}
-    azure.start(RESPONDER_BUDGET_SECONDS="2", RESPONDER_SWEEP_SECONDS="15", RESPONDER_POLL_SECONDS="0.05")
+    azure.start(RESPONDER_BUDGET_SECONDS="5", RESPONDER_SWEEP_SECONDS="15", RESPONDER_POLL_SECONDS="0.05")
     azure.faults({"service": "arm", "path": "Security/locations", "status": 503, "times": 1000})
     for one in (alert("vm2", f"203.0.113.{n + 20}") for n in range(12)):
         record = azure.app.ledger.alerts.receive(

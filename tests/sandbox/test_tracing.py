@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from remediation.cloud.cache import Kept
+from remediation.cloud.members import Behind
 from tests.azure import OPERATOR, Azure
 from tests.estate import ATTACKER, COMPUTE, NETWORK, SUB, alert, estate, name_of, nsg_id
 from tests.role import IDENTITY, role_actions
@@ -565,32 +568,82 @@ def test_that_gateways_are_not_known_now_is_told_of_an_attack_from_outside_and_o
     assert azure.blocks()["inbound", "198.51.100.20"].state.value == "active", "the list is known now"
 
 
-def test_gateways_that_are_not_known_now_are_looked_for_again_until_they_are(azure: Azure):
+SSH = {"kind": "SSH_Incoming_BF_OneToOne", "alertDisplayName": "Successful brute force attack"}
+
+
+@pytest.fixture
+def silent(azure: Azure) -> Kept[str, bool]:
+    """Whether the graph does not say which gateways there are: it does not."""
     azure.world.seed(estate())
-    silent = azure.app.responder._survey._tracer._fronts._silent
-    silent._seconds = 10_000_000
-    silent.put("", True)  # the graph does not say
-    one = azure.attack(kind="SSH_Incoming_BF_OneToOne", alertDisplayName="Successful brute force attack")
-    claimed = azure.blocks()["inbound", ATTACKER]
-    assert claimed.state.value == "shadowed"
-    for minutes in (2, 11):
-        azure.clock.forward(minutes=minutes)
-        azure.sweep()
-        assert azure.blocks()["inbound", ATTACKER].state.value == "shadowed"
+    found = azure.app.responder._survey._tracer._fronts._silent
+    found._seconds = 10_000_000
+    found.put("", True)
+    return found
+
+
+def later(azure: Azure, minutes: int = 11) -> str:
+    """The inbound block's state after so long and a sweep."""
+    azure.clock.forward(minutes=minutes)
+    azure.sweep()
+    return azure.blocks()["inbound", ATTACKER].state.value
+
+
+def test_gateways_that_are_not_known_now_are_looked_for_again_until_they_are(
+    azure: Azure, silent: Kept[str, bool]
+):
+    one = azure.attack(**SSH)
+    term = azure.blocks()["inbound", ATTACKER].expires
+    assert [later(azure, 2), later(azure), later(azure)] == ["shadowed"] * 3
     silent.forget("")
-    azure.app.ledger.control.pause("ann", "a change", azure.clock.now(), "due")
-    azure.clock.forward(minutes=11)
-    azure.sweep()
-    assert azure.blocks()["inbound", ATTACKER].state.value == "shadowed", "acting is paused"
-    azure.app.ledger.control.resume("ann", "done", azure.clock.now())
-    azure.clock.forward(minutes=11)
-    azure.sweep()
-    assert azure.states() == {"active"}
+    assert later(azure) == "active"
+    assert azure.blocks()["inbound", ATTACKER].expires == term, "its term is what it was"
     assert azure.owned() == {"inbound": [ATTACKER]}
-    said = [text for text in azure.notices() if "which application gateways" in text]
-    assert len(said) == 1, "of what came of it nobody need be told"
+    told = azure.notices("alert")
+    assert len(told) == 1, "of what came of it nobody need be told"
     (record,) = azure.app.ledger.alerts.bodies(name_of(one))
     assert record.values["blind"] is False
+    reports = azure.blocks()["inbound", ATTACKER].reports
+    assert (later(azure), azure.blocks()["inbound", ATTACKER].reports) == ("active", reports)
+
+
+def test_a_block_that_a_person_took_back_is_not_made_again_when_gateways_become_known(
+    azure: Azure, silent: Kept[str, bool]
+):
+    azure.attack(**SSH)
+    (block,) = azure.blocks().values()
+    azure.app.operator.revoke(OPERATOR, azure.app.budget(), address="", block_id=block.key.id, reason="ours",
+                              hold=timedelta(0))
+    silent.forget("")
+    azure.clock.forward(minutes=11)
+    azure.sweep()
+    assert azure.blocks() == {}
+    assert azure.owned() == {}
+
+
+def test_a_gateway_that_is_found_later_is_told_and_the_block_behind_it_not_called_effective(
+    azure: Azure, silent: Kept[str, bool], monkeypatch: pytest.MonkeyPatch
+):
+    azure.attack(**SSH)
+    fronts = azure.app.responder._survey._tracer._fronts
+    network = f"{NETWORK}/virtualNetworks/vnet".lower()
+    gateway = f"{NETWORK}/applicationGateways/agw".lower()
+    monkeypatch.setattr(fronts, "by_address", lambda _: [Behind(gateway, network, frozenset({"10.0.0.4"}))])
+    assert later(azure) == "shadowed"
+    detail = azure.blocks()["inbound", ATTACKER].detail
+    assert "application gateway agw hides" in detail
+    assert "not to be listed" not in detail
+    (told,) = [text for text in azure.notices("alert") if "replay the alert" in text]
+    assert "before its machines stands application gateway agw" in told
+
+
+def test_that_gateways_are_not_known_for_hours_is_told_once_and_then_left_to_people(
+    azure: Azure, silent: Kept[str, bool]
+):
+    azure.attack(**SSH)
+    for _ in range(40):
+        later(azure)
+    (told,) = azure.notices("alert-failed")
+    assert "which application gateways stand before its machines" in told
 
 
 def test_a_backend_by_address_that_the_graph_does_not_know_yet_is_found_in_its_network(azure: Azure):
