@@ -57,7 +57,7 @@ BATCH = 500
 THREADS = 48
 """They wait for Azure: so many NSGs are lifted at once."""
 OVERDUE = 2.5
-AGAIN_UNTIL, AGAIN = timedelta(hours=6), timedelta(minutes=10)
+AGAIN_UNTIL, AGAIN = timedelta(hours=6), (timedelta(minutes=1), timedelta(minutes=10))
 ORPHAN_SCAN = timedelta(days=1)
 CHECK_FORWARDING = timedelta(hours=1)
 TEST_EVERY = timedelta(hours=20)
@@ -250,7 +250,7 @@ class Sweep:
     def _go_on(self, record: AlertRecord, deadline: Deadline) -> None:
         """What a storm or an error left of an alert that is done: tried for as long as it helps anyone."""
         now = self._clock.now()
-        over = now - (record.time("received") or now) >= AGAIN_UNTIL
+        age = now - (record.time("received") or now)
         left = False
         for what in (self._assess, self._look_again):
             try:
@@ -260,8 +260,9 @@ class Sweep:
             except RemediationError as error:
                 left = True
                 say(_log, "alert-left", alerts=[record.alert_id], error=str(error))
-        if left and not over:  # later: others must not wait behind it
-            self._ledger.work.alert(record.alert_id, record.accusation, now + AGAIN)
+        if left and age < AGAIN_UNTIL:  # later: others must not wait behind it
+            wait = min(AGAIN[1], max(AGAIN[0], age))
+            self._ledger.work.alert(record.alert_id, record.accusation, now + wait)
         elif left and record.values.get("blind"):
             self._notifier.tell(
                 "alert-failed", f"alert {record.alert_id}: which application gateways stand before its "
