@@ -54,6 +54,7 @@ from remediation.policy import load_policy
 from remediation.rehearsal.hops import TICK
 from remediation.responder import Responder, Seen
 from remediation.rogues import Desk, Removal, Watch
+from remediation.second_look import SecondLook
 from remediation.selftest import TIMER, SelfTest
 from remediation.settings import Settings, load_settings
 from remediation.steps import check_names
@@ -211,7 +212,10 @@ def build(env: Mapping[str, str], clock: Clock | None = None) -> App:
     desk = Desk(ledger=ledger, firewalls=firewalls, watch=watch, removal=removal, notifier=notifier,
                 clock=clock)
     sweep = Sweep(
-        responder=responder, investigator=investigator, escalation=escalation, commit=commit, watch=watch,
+        responder=responder,
+        second_look=SecondLook(ledger=ledger, tracer=tracer, responder=responder, notifier=notifier,
+                               settings=settings, clock=clock),
+        investigator=investigator, escalation=escalation, commit=commit, watch=watch,
         removal=removal, selftest=selftest, ledger=ledger, defender=defender, graph=graph,
         surroundings=surroundings,
         assessor=assessor, notifier=notifier, policy=policy, ownership=ownership, settings=settings,

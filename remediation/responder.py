@@ -30,7 +30,6 @@ from remediation.errors import (
     PermanentError,
     RemediationError,
     TemporaryError,
-    Unfinished,
 )
 from remediation.gather import GatherBy
 from remediation.investigator import Investigator
@@ -39,7 +38,7 @@ from remediation.ledger.alerts import AlertState
 from remediation.ledger.store import LedgerDown
 from remediation.log import say
 from remediation.managed import network_of
-from remediation.model import Alert, AlertDirection, BlockKey, BlockState, Direction, Plan, utc
+from remediation.model import Alert, AlertDirection, BlockKey, BlockState, Plan, utc
 from remediation.notify import Notifier
 from remediation.settings import Settings
 from remediation.survey import Decision, Survey
@@ -266,45 +265,6 @@ class Responder:
             if looks:
                 self._investigator.start(done, deadline)
         return Seen(alert.alert_id, plan.mode.value, f"{len(keys)} blocks claimed")
-
-    def look_again(self, record: AlertRecord, deadline: Deadline) -> None:
-        """The blocks of an alert that was looked at while the application gateways before its machines were
-        not to be listed: each is judged anew by what is known now, and keeps its term. Nothing is claimed; a
-        gateway that was found is told. Raises Unfinished while there is no more to be known."""
-        found: set[str] = set()
-        nsgs: list[str] = []
-        for nsg_id, blocks in self._live_of(record).items():
-            changed = []
-            for block in blocks:
-                targets = self._survey.fronts_of(block.targets, deadline)
-                if targets is None:
-                    raise Unfinished("the application gateways are not to be listed still")
-                if targets != block.targets:
-                    changed.append(replace(block, targets=targets))
-                    found |= {new.hidden for new, old in zip(targets, block.targets, strict=True)
-                              if new.hidden and new.hidden != old.hidden}
-            if self._ledger.blocks.save(changed)[1]:
-                raise Unfinished("its blocks were changed meanwhile")
-            nsgs += [nsg_id] if changed else []
-        self.commit_all(nsgs, deadline)
-        say(_log, "looked-again", alerts=[record.alert_id], nsgs=nsgs, found=sorted(found))
-        if found:
-            name = record.values.get("displayName") or record.values.get("alertType")
-            self._notifier.tell(
-                "alert", f"{name}: before its machines stands {'; '.join(sorted(found))}: replay the alert "
-                "to stop the attacker there, too", alerts=[record.alert_id],
-                severity=str(record.values.get("severity") or ""))
-        self.finish(record, blind=False)
-
-    def _live_of(self, record: AlertRecord) -> dict[str, list[Block]]:
-        """The live blocks that the alert's plan names, by NSG."""
-        found: dict[str, list[Block]] = {}
-        for planned in (self._ledger.alerts.plan(record) or {}).get("blocks") or ():
-            key = BlockKey(planned["nsg"], Direction(planned["direction"]), planned["address"])
-            block = self._ledger.blocks.get(key)
-            if block is not None:
-                found.setdefault(key.nsg_id, []).append(block)
-        return found
 
     def _look_at_firewalls(self, alert: Alert, plan: Plan) -> None:
         """A machine that speaks with a command and control centre got out somewhere: have the sweep look at

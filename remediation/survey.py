@@ -19,7 +19,7 @@ from remediation.errors import NotFound, PermanentError
 from remediation.gather import GatherBy
 from remediation.ledger import Ledger, Pause
 from remediation.log import say
-from remediation.model import Alert, AlertDirection, Mode, Nic, Plan, Target, Verdict
+from remediation.model import Alert, AlertDirection, Mode, Nic, Plan, Verdict
 from remediation.nsg import Nsg
 from remediation.owned import Ownership
 from remediation.plan import Scene, decide, guards
@@ -118,10 +118,6 @@ class Survey:
     def paused(self, *, storm: bool) -> Pause | None:
         """The pause in force, if any; in a storm as it was a moment ago: the commit looks again."""
         return self._surroundings.paused(storm=storm)
-
-    def fronts_of(self, targets: Sequence[Target], deadline: Deadline) -> tuple[Target, ...] | None:
-        """`Tracer.fronts_of`."""
-        return self._tracer.fronts_of(targets, deadline)
 
     def _decide(self, alert: Alert, verdict: Verdict, scene: Scene) -> Plan:
         return decide(alert, verdict, scene, self._policy, self._settings.mode, self._ownership)

@@ -44,6 +44,7 @@ from remediation.policy import Policy
 from remediation.responder import Responder
 from remediation.rogues import Removal, Watch
 from remediation.rogues.desk import SCAN
+from remediation.second_look import SecondLook
 from remediation.selftest import DAILY, FORWARDING, SelfTest
 from remediation.settings import Settings
 from remediation.surroundings import SurroundingsReader
@@ -87,12 +88,14 @@ class Sweep:
     """One instance serves all triggers and threads."""
 
     def __init__(
-        self, *, responder: Responder, investigator: Investigator, escalation: Escalation, commit: Commit,
-        watch: Watch, removal: Removal, selftest: SelfTest, ledger: Ledger,
+        self, *, responder: Responder, second_look: SecondLook, investigator: Investigator,
+        escalation: Escalation, commit: Commit, watch: Watch, removal: Removal, selftest: SelfTest,
+        ledger: Ledger,
         defender: Defender, graph: Graph, surroundings: SurroundingsReader, assessor: Assessor,
         notifier: Notifier, policy: Policy, ownership: Ownership, settings: Settings, clock: Clock,
     ) -> None:
         self._responder = responder
+        self._second_look = second_look
         self._investigator = investigator
         self._escalation = escalation
         self._commit = commit
@@ -274,7 +277,7 @@ class Sweep:
 
     def _look_again(self, record: AlertRecord, deadline: Deadline) -> AlertRecord:
         if record.values.get("blind"):
-            self._responder.look_again(record, deadline)
+            self._second_look.take(record, deadline)
         return record
 
     def _follow_approval(self, approval_id: str, deadline: Deadline) -> None:

@@ -606,6 +606,18 @@ def test_gateways_that_are_not_known_now_are_looked_for_again_until_they_are(
     assert (later(azure), azure.blocks()["inbound", ATTACKER].reports) == ("active", reports)
 
 
+def test_a_second_look_that_is_interrupted_before_its_proof_is_finished_by_a_later_sweep(
+    azure: Azure, silent: Kept[str, bool], monkeypatch: pytest.MonkeyPatch
+):
+    azure.attack(**SSH)
+    silent.forget("")
+    responder = azure.app.responder
+    with monkeypatch.context() as patched:
+        patched.setattr(responder, "commit_all", lambda *_: 1 / 0)
+        assert later(azure, 2) == "shadowed"
+    assert later(azure, 2) == "active"
+
+
 def test_a_block_that_a_person_took_back_is_not_made_again_when_gateways_become_known(
     azure: Azure, silent: Kept[str, bool]
 ):
